@@ -1,0 +1,53 @@
+# Two commands matter: `make demo` shows the main job, `make test` runs the tests.
+# Each makes the virtual environment it needs, in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint venv schemas requirements clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready ## send a result through Terraform to a local endpoint
+	@$(BIN)/python terraform/examples/demo.py
+
+test: $(VENV)/.ready-dev ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready-dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	terraform fmt -check -recursive terraform
+
+venv: $(VENV)/.ready ## make the virtual environment that main.py runs in
+
+schemas: $(VENV)/.ready ## build schemas/ from the installed botocore
+	$(BIN)/python -m workflow_result.schemas
+
+requirements: ## pin the dependencies again, to their newest versions (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command 'make requirements' \
+	  -o requirements.txt pyproject.toml
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command 'make requirements' \
+	  -c requirements.txt -o requirements-dev.txt --group dev pyproject.toml
+
+clean: ## remove what was made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/python -m compileall -q workflow_result
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

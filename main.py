@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Tell AWS Service Catalog how a Terraform run ended.
+
+The program itself is the package `workflow_result` beside this file; start
+reading at `workflow_result/cli.py`, which has a function for each command.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.stderr.write(
+        "main.py needs Python 3.11 or later; %s is %d.%d\n"
+        % (sys.executable, sys.version_info[0], sys.version_info[1])
+    )
+    sys.exit(78)
+
+from workflow_result import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What the tests share: main.py as a process, and a sandbox where AWS would be."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+MAIN = ROOT / "main.py"
+
+UUID_TOKEN = "965d4597-3088-41ae-87dc-3498daf1d69d"
+
+CREDENTIALS = {
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "sandbox",
+    "AWS_SECRET_ACCESS_KEY": "sandbox",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def clean_environment(home: Path, **variables: str) -> dict[str, str]:
+    """An environment without anything of the person's who runs the tests."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return kept | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"} | variables
+
+
+@dataclass
+class Outcome:
+    """How a run of main.py ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.stderr.splitlines()
+
+    @property
+    def json(self) -> dict[str, str]:
+        value: dict[str, str] = json.loads(self.stdout)
+        return value
+
+
+class Program:
+    """Runs main.py, each time as a process of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        stdin: bytes | str | dict[str, Any] = b"",
+        **environment: str,
+    ) -> Outcome:
+        if isinstance(stdin, dict):
+            stdin = json.dumps(stdin)
+        done = subprocess.run(
+            [sys.executable, MAIN, *arguments],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            env=clean_environment(self.home, **environment),
+            cwd=self.home,
+        )
+        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+@dataclass
+class Sandbox:
+    """A running `main.py sandbox`."""
+
+    url: str
+    client: Any
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return CREDENTIALS | {"AWS_ENDPOINT_URL_SERVICE_CATALOG": self.url}
+
+    def record(self, record_id: str = "rec-demo") -> dict[str, Any]:
+        answer: dict[str, Any] = self.client.describe_record(Id=record_id)
+        return answer
+
+    def status(self, record_id: str = "rec-demo") -> str:
+        return str(self.record(record_id)["RecordDetail"]["Status"])
+
+
+def new_client(url: str) -> Any:
+    """A boto3 client that asks once, so that a test sees every answer as it came."""
+    return boto3.client(
+        "servicecatalog",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",
+        config=Config(retries={"total_max_attempts": 1}, inject_host_prefix=False),
+    )
+
+
+@pytest.fixture
+def start_sandbox(tmp_path: Path) -> Iterator[Callable[..., Sandbox]]:
+    """Start sandboxes with these options; all end with the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> Sandbox:
+        process = subprocess.Popen(
+            [sys.executable, MAIN, "sandbox", "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=clean_environment(tmp_path),
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        return Sandbox(url, new_client(url))
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.fixture
+def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
+    return start_sandbox()

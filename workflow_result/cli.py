@@ -1,0 +1,249 @@
+"""The command line: what each command reads, prints and exits with.
+
+This is the only file that reads stdin and the environment's requests, and that prints.
+"""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workflow_result import request as requests
+from workflow_result.problem import ExitCode, Problem, say
+from workflow_result.schemas import API_OPERATIONS, schema_file
+
+_show_traceback = False
+
+
+def run() -> int:
+    """Run the command line in `sys.argv`; return the exit code. Every error is told here."""
+    try:
+        code = cli.main(standalone_mode=False)
+        return int(code or ExitCode.DONE)
+    except Problem as problem:
+        for line in problem.lines:
+            say(line)
+        _say_traceback()
+        return problem.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return ExitCode.INTERRUPTED
+    except SystemExit:  # how click ends when nobody reads its help any more
+        return ExitCode.DONE
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        step = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(step.filename).name}, line {step.lineno}"
+        say(f"a defect of this program: {type(error).__name__} in {where}; --debug shows more")
+        _say_traceback()
+        return ExitCode.DEFECT
+
+
+def _say_traceback() -> None:
+    if _show_traceback:
+        for line in traceback.format_exc().splitlines():
+            say(line)
+
+
+def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
+    global _show_traceback
+    _show_traceback = _show_traceback or debug
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_debug,
+    help="Show a traceback where something fails.",
+)
+operation_option = click.option(
+    "--operation",
+    type=click.Choice(list(API_OPERATIONS)),
+    default="provision",
+    show_default=True,
+    help="What the engine did.",
+)
+input_option = click.option(
+    "--input",
+    "input_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
+    help=f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@debug_option
+def cli() -> None:
+    """Tell AWS Service Catalog how a Terraform run ended.
+
+    \b
+    Try it without an AWS account:
+      make demo
+    """
+
+
+@cli.command()
+@operation_option
+@click.option("--partial", is_flag=True, help="Do not miss members that are absent.")
+@input_option
+@debug_option
+def validate(operation: str, partial: bool, input_file: Path | None) -> None:
+    """Check a request. Nothing is sent and nothing is written.
+
+    The request is one JSON object, its keys those of the API operation.
+
+    \b
+    Example:
+      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | main.py validate --partial
+    """
+    draft = _read_request(operation, input_file)
+    if partial:
+        requests.check_partial(draft, operation)
+        _print_json(requests.result(operation, draft.members, reported=False))
+    else:
+        checked = requests.check(draft, operation)
+        _print_json(requests.result(operation, checked.members, reported=False))
+
+
+@cli.command()
+@operation_option
+@input_option
+@click.option("--region", metavar="REGION", help="AWS region; else AWS_REGION or the profile's.")
+@click.option("--profile", metavar="NAME", help="AWS profile; else AWS_PROFILE.")
+@click.option("--endpoint-url", metavar="URL", help="Send to URL, a sandbox for example.")
+@debug_option
+def notify(
+    operation: str,
+    input_file: Path | None,
+    region: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
+) -> None:
+    """Check a request and send it to Service Catalog.
+
+    The WorkflowToken may come from the environment variable WORKFLOW_RESULT_TOKEN instead.
+    The same request again reports nothing twice.
+
+    \b
+    Example, while `main.py sandbox` runs in another terminal:
+      export WORKFLOW_RESULT_TOKEN=965d4597-3088-41ae-87dc-3498daf1d69d
+      export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
+      export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
+      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | main.py notify
+    """
+    from workflow_result.delivery import Delivery
+
+    request = requests.check(_read_request(operation, input_file), operation)
+    # The journal's place: the request is saved before this line, and struck off after it.
+    Delivery(region, profile, endpoint_url).send(request)
+    _print_json(requests.result(operation, request.members, reported=True))
+
+
+@cli.command()
+@operation_option
+@debug_option
+def schema(operation: str) -> None:
+    """Print the JSON Schema of a complete request.
+
+    \b
+    Example:
+      main.py schema --operation terminate
+    """
+    _print(schema_file(operation).read_text(encoding="utf-8").rstrip("\n"))
+
+
+@cli.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=4510,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--record",
+    "records",
+    metavar="RECORD_ID",
+    multiple=True,
+    default=["rec-demo"],
+    show_default=True,
+    help="A record that waits for its result. Repeatable.",
+)
+@click.option(
+    "--misbehave",
+    metavar="KIND[:TIMES]",
+    multiple=True,
+    help="Answer the first TIMES results wrongly, or all of them; repeatable, in this order. "
+    "KIND: throttle, unavailable, broken, access-denied, expired-token, invalid, bad-signature, "
+    "quote, drop, drop-after, half, rubbish, silent.",
+)
+@debug_option
+def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...]) -> None:
+    """Run a local Service Catalog endpoint, to try everything without an AWS account.
+
+    It takes results for its records, answers DescribeRecord, and prints its URL on stdout.
+    It listens on 127.0.0.1 alone and forgets everything when it ends.
+
+    \b
+    Example, ended with Ctrl-C:
+      main.py sandbox --record rec-demo --record rec-other
+    """
+    from workflow_result.sandbox import serve
+
+    serve(port, records, misbehave, announce=_print)
+
+
+def _read_request(operation: str, input_file: Path | None) -> requests.Draft:
+    """Read and decode the request from its door: --input, the environment, else stdin."""
+    from_environment = os.environ.get(requests.REQUEST_VARIABLE)
+    if input_file and str(input_file) != "-":
+        try:
+            with input_file.open("rb") as file:
+                source = file.read(requests.MAX_BYTES + 1)
+        except OSError as error:
+            raise click.BadParameter(str(error.strerror), param_hint="--input") from None
+    elif from_environment and not input_file:
+        source = os.fsencode(from_environment)
+    else:
+        source = _read_stdin()
+    draft = requests.decode(source, operation)
+    if token := os.environ.get(requests.TOKEN_VARIABLE):
+        requests.add_token(draft, token)
+    return draft
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        return b""
+    if sys.stdin.isatty():
+        say("waiting for a request on stdin: one JSON object, then Ctrl-D (see --help)")
+    return sys.stdin.buffer.read(requests.MAX_BYTES + 1)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    _print(json.dumps(value, separators=(",", ":")))
+
+
+def _print(text: str) -> None:
+    """Write `text` and a newline to stdout. That nobody reads it is no error: the work is done."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        raise Problem(
+            ExitCode.SETUP, f"done, but stdout cannot be written: {error.strerror}"
+        ) from None

@@ -1,0 +1,154 @@
+"""The one call to AWS, and what each way it can fail means.
+
+The AWS API reference names two errors for these operations, InvalidParametersException and
+ResourceNotFoundException; every AWS service has the common ones besides
+(https://docs.aws.amazon.com/servicecatalog/latest/dg/CommonErrors.html).
+"""
+
+import json
+import os
+from typing import Any
+
+from workflow_result.problem import ExitCode, Problem
+from workflow_result.request import Request
+from workflow_result.schemas import API_OPERATIONS
+
+# What another attempt cannot change. ValidationException is not in the API reference, but it
+# is what Service Catalog answers where a value breaks a constraint of its model.
+REFUSALS = {"InvalidParametersException", "ResourceNotFoundException", "ValidationException"}
+
+# A part of an error code, and what the person who sees it can do.
+ADVICE = {
+    "AccessDenied": "allow this action in the IAM policy of the role that runs this",
+    "Expired": "renew the AWS credentials",
+    "UnrecognizedClient": "check the AWS credentials",
+    "InvalidClientTokenId": "check the AWS credentials",
+    "Signature": "check the AWS credentials and this machine's clock",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "OptInRequired": "enable the region for the account",
+    "NoCredentials": "set AWS_PROFILE, or run where a role gives them",
+    "SSLError": "check AWS_CA_BUNDLE and this machine's certificates",
+    "NoRegion": "set AWS_REGION or give --region",
+}
+
+
+class Refused(Problem):
+    """Service Catalog will never take this result."""
+
+    def __init__(self, request: Request, cause: str) -> None:
+        super().__init__(
+            ExitCode.REFUSED,
+            f"{request.members['RecordId']}: Service Catalog refused the result for good: {cause}; "
+            "check the region, the account, RecordId and WorkflowToken. Nothing was saved",
+        )
+
+
+class NotDelivered(Problem):
+    """Service Catalog has not taken this result, or not said so; another attempt may succeed."""
+
+    def __init__(self, request: Request, cause: str) -> None:
+        super().__init__(
+            ExitCode.NOT_DELIVERED,
+            f"{request.members['RecordId']}: not reported: {cause}. "
+            "Nothing was saved: run the same command again, it reports nothing twice",
+        )
+
+
+class Delivery:
+    """Sends requests to Service Catalog, all over one client, which the first one makes.
+
+    `region`, `profile` and `endpoint_url` are those of the AWS CLI; what is None comes from
+    where boto3 finds it, and the region from AWS_REGION first, which boto3 does not read.
+    """
+
+    def __init__(self, region: str | None, profile: str | None, endpoint_url: str | None) -> None:
+        self._region = region or os.environ.get("AWS_REGION") or None
+        self._profile = profile
+        self._endpoint_url = endpoint_url
+        self._client: Any = None
+
+    def send(self, request: Request) -> None:
+        """Report one result. Returns when Service Catalog has it, now or from earlier.
+
+        Raises `Refused` or `NotDelivered`.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+        try:
+            self._client = self._client or self._new_client()
+            # The API operation's name, as boto3 names its methods.
+            call = self._client.meta.method_to_api_mapping
+            method = next(m for m, api in call.items() if api == API_OPERATIONS[request.operation])
+            getattr(self._client, method)(**request.members)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            cause = f"{code}: {error.response['Error'].get('Message') or 'no message'}"
+            if code in REFUSALS:
+                raise Refused(request, _short(cause)) from error
+            raise NotDelivered(request, _with_advice(code, cause)) from error
+        except ParamValidationError:  # what `check` let through, botocore would not send: a defect
+            raise
+        # OSError: a certificate bundle that is missing. ValueError: an endpoint that is no URL,
+        # or `_NotAnAnswer`.
+        except (BotoCoreError, OSError, ValueError) as error:
+            cause = str(error) or type(error).__name__
+            raise NotDelivered(request, _with_advice(type(error).__name__, cause)) from error
+        except KeyboardInterrupt:
+            raise NotDelivered(request, "interrupted; Service Catalog may have it") from None
+
+    def _new_client(self) -> Any:
+        import boto3
+        import botocore.session
+        from botocore.config import Config
+        from botocore.loaders import Loader
+
+        class ServiceCatalogLoader(Loader):
+            # botocore looks through the folders of all services to see whether there is one
+            # of this name: half the time of creating the client.
+            def list_available_services(self, type_name: str) -> list[str]:
+                return ["servicecatalog"]
+
+        session = botocore.session.Session(profile=self._profile)
+        folders = session.get_config_variable("data_path")
+        session.register_component(
+            "data_loader",
+            ServiceCatalogLoader(extra_search_paths=folders.split(os.pathsep) if folders else None),
+        )
+        client = boto3.session.Session(botocore_session=session).client(
+            "servicecatalog",
+            region_name=self._region,
+            endpoint_url=self._endpoint_url,
+            # An answer takes Service Catalog well under a second. Standard mode makes three
+            # attempts (AWS_MAX_ATTEMPTS changes that), so no call lasts longer than a minute.
+            config=Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"}),
+        )
+        client.meta.events.register("after-call.service-catalog", _check_answer)
+        return client
+
+
+class _NotAnAnswer(ValueError):
+    """Something answered, but not Service Catalog, or not to the end."""
+
+
+def _check_answer(http_response: Any, **_: Any) -> None:
+    # botocore does not look at the body where an operation has no output: to it a proxy's web
+    # page and half an answer are successes, as long as their status is 200.
+    body = http_response.content
+    length = http_response.headers.get("Content-Length", len(body))
+    try:
+        whole = int(length) == len(body) and isinstance(json.loads(body or b"{}"), dict)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise _NotAnAnswer("what answered is not Service Catalog, or broke off")
+
+
+def _with_advice(code: str, cause: str) -> str:
+    advice = next((text for part, text in ADVICE.items() if part in code), None)
+    return f"{_short(cause)}; {advice}" if advice else _short(cause)
+
+
+def _short(text: str) -> str:
+    """One line of at most 400 characters, without a full stop: a sentence goes on after it."""
+    line = " ".join(text.split())
+    return (line if len(line) <= 400 else line[:399] + "…").rstrip(".")

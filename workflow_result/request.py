@@ -1,0 +1,359 @@
+"""From bytes to a request that Service Catalog will take.
+
+`decode` turns text into a draft, `add_token` adds what the environment has, `check` holds
+it against the schema. Only `check` makes a `Request`, and only a `Request` can be sent.
+"""
+
+import codecs
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from workflow_result.problem import ExitCode, Problem
+from workflow_result.schemas import Schema, load
+from workflow_result.secret import PIECE, keep_secret
+
+MAX_BYTES = 16 * 1024 * 1024
+"""10,000 outputs of a kilobyte and a half; no table of outputs that a person reads is larger."""
+
+MAX_NESTING = 16
+"""A request nests three deep; what nests deeper than this is no request."""
+
+REQUEST_VARIABLE = "WORKFLOW_RESULT_REQUEST"
+TOKEN_VARIABLE = "WORKFLOW_RESULT_TOKEN"
+
+Members = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request: `members` are those of the API operation, complete and valid."""
+
+    operation: str
+    members: Mapping[str, Any] = field(repr=False)  # the WorkflowToken is among them
+
+
+@dataclass
+class Draft:
+    """A decoded request that nobody has checked.
+
+    `faults` are the rules it broke while it was decoded, one line each; `broken` are the
+    places of these faults, of which the schema need not speak again.
+    """
+
+    members: Members = field(default_factory=dict, repr=False)
+    faults: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+
+    def fault(self, place: str, rule: str) -> None:
+        self.faults.append(f"{place}: {rule}")
+        self.broken.add(place)
+
+
+def decode(source: bytes, operation: str) -> Draft:
+    """Read a request from JSON text.
+
+    A member for which the API wants an object or a list may also be a string that holds
+    its JSON text: an external data source passes nothing but strings
+    (https://registry.terraform.io/providers/hashicorp/external/latest/docs/data-sources/external).
+
+    Raises `Problem` (INVALID) where there is no JSON object to speak of.
+    """
+    if len(source) > MAX_BYTES:
+        raise _invalid(f"larger than {MAX_BYTES // 2**20} MiB")
+    try:
+        text = source.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _invalid(f"not UTF-8 text: byte {error.start + 1} cannot be read") from None
+    if not text.strip():
+        raise _invalid(
+            f"empty: one JSON object is expected on stdin, in --input FILE or in {REQUEST_VARIABLE}"
+        )
+    draft = Draft()
+    try:
+        members = _parse(text, "", draft)
+    except ValueError as error:
+        raise _invalid(str(error)) from None
+    if not isinstance(members, dict):
+        raise _invalid(f"must be a JSON object, not {_kind(members)}")
+    _decode_strings(members, load(operation), "", draft)
+    draft.members = members
+    return draft
+
+
+def add_token(draft: Draft, workflow_token: str) -> None:
+    """Give `draft` this WorkflowToken where it has none of its own."""
+    keep_secret(workflow_token)
+    if "WorkflowToken" not in draft.members:
+        draft.members["WorkflowToken"] = workflow_token
+        _look_for_surrogates(workflow_token, "WorkflowToken", draft)
+
+
+def check(draft: Draft, operation: str) -> Request:
+    """Return the request in `draft`, with an IdempotencyToken derived where it has none.
+
+    Raises `Problem` (INVALID) with a line for every rule that the request breaks.
+    """
+    if "IdempotencyToken" not in draft.members:
+        draft.members["IdempotencyToken"] = _derive_token(operation, draft.members)
+    _check(draft, load(operation))
+    return Request(operation, draft.members)
+
+
+def check_partial(draft: Draft, operation: str) -> None:
+    """Like `check`, but members that are absent are not missed. Makes nothing that can be sent."""
+    _check(draft, load(operation) | {"required": []})
+
+
+def result(operation: str, members: Mapping[str, Any], *, reported: bool) -> dict[str, str]:
+    """Return what goes to stdout, all strings, as an external data source has to have it."""
+    return {
+        "operation": operation,
+        "record_id": members.get("RecordId", ""),
+        "status": members.get("Status", ""),
+        "idempotency_token": members.get("IdempotencyToken", ""),
+        "reported": "true" if reported else "false",
+    }
+
+
+# --- decoding -----------------------------------------------------------------------------
+
+
+def _invalid(rule: str) -> Problem:
+    return Problem(ExitCode.INVALID, f"the request: {rule}")
+
+
+def _parse(text: str, place: str, draft: Draft) -> Any:
+    """Return the JSON value in `text`, without the members that are null: null means absent.
+
+    Raises ValueError with the rule that is broken where the text is not JSON.
+    """
+
+    def members(pairs: list[tuple[str, Any]]) -> Members:
+        seen: set[str] = set()
+        for key, value in pairs:
+            if _plain(key) == "workflowtoken" and isinstance(value, str):
+                keep_secret(value)
+            if key in seen:
+                draft.faults.append(f"{_join('', key)}: given twice in one object")
+            seen.add(key)
+        return {key: value for key, value in pairs if value is not None}
+
+    def constant(name: str) -> None:
+        raise ValueError(f"not JSON: {name} is not a JSON value")
+
+    try:
+        # Members are never numbers: as floats, those of any length can be read and refused.
+        value = json.loads(
+            text, object_pairs_hook=members, parse_constant=constant, parse_int=float
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"not JSON: {error.msg} ({where})") from None
+    except RecursionError:
+        raise ValueError(f"nested more than {MAX_NESTING} deep") from None
+    _walk(value, place, MAX_NESTING, draft)
+    return value
+
+
+def _walk(value: Any, place: str, levels: int, draft: Draft) -> None:
+    """Look at every string for lone surrogates, and at how deep the value nests."""
+    if isinstance(value, str):
+        _look_for_surrogates(value, place, draft)
+        return
+    if not isinstance(value, dict | list):
+        return
+    if not levels:
+        raise ValueError(f"nested more than {MAX_NESTING} deep")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _look_for_surrogates(key, _join(place, key), draft)
+            _walk(item, _join(place, key), levels - 1, draft)
+    else:
+        for index, item in enumerate(value):
+            _walk(item, f"{place}[{index}]", levels - 1, draft)
+
+
+def _look_for_surrogates(text: str, place: str, draft: Draft) -> None:
+    if at := _lone_surrogate(text):
+        draft.fault(place, f"character {at} is a lone surrogate, half a character")
+
+
+def _lone_surrogate(text: str) -> int:
+    """Return the position of the first lone surrogate, counted from 1, or 0."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start + 1
+    return 0
+
+
+def _decode_strings(value: Any, schema: Schema, place: str, draft: Draft) -> None:
+    """Replace, in place, each string that stands where `schema` wants an object or a list."""
+    if isinstance(value, dict):
+        parts = [(key, rule) for key, rule in schema.get("properties", {}).items() if key in value]
+    elif isinstance(value, list) and "items" in schema:
+        parts = [(index, schema["items"]) for index in range(len(value))]
+    else:
+        return
+    for key, rule in parts:
+        if rule["type"] == "string":
+            continue
+        inner_place = _join(place, key) if isinstance(key, str) else f"{place}[{key}]"
+        if isinstance(value[key], str) and inner_place not in draft.broken:
+            try:
+                value[key] = _parse(value[key], inner_place, draft)
+            except ValueError as error:
+                draft.fault(inner_place, str(error))
+                continue
+        if value[key] is None and isinstance(value, dict):
+            del value[key]
+        else:
+            _decode_strings(value[key], rule, inner_place, draft)
+
+
+# --- checking -----------------------------------------------------------------------------
+
+
+def _derive_token(operation: str, members: Members) -> str:
+    """The IdempotencyToken of a result: the same for the same request, on any machine."""
+    canonical = json.dumps([operation, members], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def _check(draft: Draft, schema: Schema) -> None:
+    lines = dict.fromkeys(draft.faults)
+    for place, line in _violations(draft.members, schema):
+        if not any(_within(place, broken) for broken in draft.broken):
+            lines[f"{place}: {line}"] = None
+    lines |= dict.fromkeys(_shown_tokens(draft.members))
+    if lines:
+        raise Problem(ExitCode.INVALID, *lines)
+
+
+def _within(place: str, outer: str) -> bool:
+    return place == outer or place.startswith((f"{outer}.", f"{outer}["))
+
+
+def _shown_tokens(members: Members) -> Iterator[str]:
+    # Both are printed on stdout, which ends up in logs and in Terraform's state.
+    token = members.get("WorkflowToken")
+    for name in ("RecordId", "IdempotencyToken"):
+        if isinstance(token, str) and len(token) > PIECE and members.get(name) == token:
+            yield f"{name}: must not be the WorkflowToken, since it is shown in the output"
+
+
+def _violations(members: Members, schema: Schema) -> Iterator[tuple[str, str]]:
+    """Yield the place and the rule, in words, of everything in `members` that `schema` forbids."""
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+        # jsonschema uses Python's `re`; JSON Schema's patterns are ECMA-262's, and AWS's
+        # have \p{L}. https://json-schema.org/draft/2020-12/json-schema-core#section-6.4
+        is_text = isinstance(instance, str) and not _lone_surrogate(instance)
+        if is_text and _regex(pattern).find(instance) is None:
+            yield ValidationError("")
+
+    validator = extend(Draft202012Validator, {"pattern": pattern})(schema)
+    for error in validator.iter_errors(members):
+        place = ""
+        for part in error.absolute_path:
+            place = _join(place, part) if isinstance(part, str) else f"{place}[{part}]"
+        value, rule = error.instance, error.validator_value
+        match error.validator:
+            case "required":
+                for name in rule:
+                    if name not in value:
+                        yield _join(place, name), _missing(name)
+            case "additionalProperties":
+                known = list(error.schema["properties"])
+                for name in value:
+                    if name not in known:
+                        yield _join(place, name), _unknown(name, known)
+            case "type":
+                yield place, f"must be {_TYPES[rule]}, not {_kind(value)}"
+            case "enum":
+                if isinstance(value, str):  # of another type the line before speaks
+                    yield place, f"must be {' or '.join(rule)}"
+            case "minLength":
+                yield place, f"must have at least {rule} character{'s'[: rule > 1]}"
+            case "maxLength":
+                yield place, f"has {len(value):,} characters, may have at most {rule:,}"
+            case "pattern" if not value:
+                yield place, f"must match {rule}"
+            case "pattern":
+                at = _first_mismatch(rule, value)
+                # One character of any other member is worth showing; of the token none is.
+                shown = "" if "WorkflowToken" in place else f" (U+{ord(value[at]):04X})"
+                yield place, f"character {at + 1}{shown} is not allowed: must match {rule}"
+            case other:
+                raise AssertionError(f"no message for the keyword {other}")
+
+
+def _missing(name: str) -> str:
+    elsewhere = f"; it may also come from the environment variable {TOKEN_VARIABLE}"
+    return f"required, but missing{elsewhere if name == 'WorkflowToken' else ''}"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    import difflib
+
+    by_plain_name = {_plain(key): key for key in known}
+    near = difflib.get_close_matches(_plain(name), by_plain_name, n=1)
+    if near:
+        return f"unknown key; did you mean {by_plain_name[near[0]]}?"
+    return f"unknown key; known here: {', '.join(known)}"
+
+
+@cache
+def _regex(pattern: str) -> Any:
+    from regress import Regex
+
+    return Regex(pattern, flags="u")
+
+
+def _first_mismatch(pattern: str, value: str) -> int:
+    """Return the index of the first character that keeps `value` from matching `^…$`.
+
+    AWS's patterns are runs of character classes: what matches without the `$` is what is good.
+    """
+    match = _regex(pattern.removesuffix("$")).find(value)
+    good = value.encode()[match.range()] if match else b""  # regress counts bytes of UTF-8
+    return min(len(good.decode()), len(value) - 1)
+
+
+# --- words --------------------------------------------------------------------------------
+
+
+def _plain(key: str) -> str:
+    """The key as it is told from others when case and separators are off: record_id, recordId."""
+    return re.sub(r"[\s_-]", "", key).casefold()
+
+
+def _join(place: str, key: str) -> str:
+    shown = key if re.fullmatch(r"\w{1,60}", key) else json.dumps(key[:60])
+    return f"{place}.{shown}" if place else shown
+
+
+_TYPES = {"string": "a string", "array": "a list", "object": "an object"}
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case str():
+            return _TYPES["string"]
+        case list():
+            return _TYPES["array"]
+        case dict():
+            return _TYPES["object"]
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case _:
+            return "a number"
