@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from workflow_result.problem import ExitCode, Problem
@@ -330,14 +330,19 @@ def _first_mismatch(pattern: str, value: str) -> int:
 # --- words --------------------------------------------------------------------------------
 
 
+@lru_cache  # thousands of outputs have the same three keys
 def _plain(key: str) -> str:
     """The key as it is told from others when case and separators are off: record_id, recordId."""
     return re.sub(r"[\s_-]", "", key).casefold()
 
 
 def _join(place: str, key: str) -> str:
-    shown = key if re.fullmatch(r"\w{1,60}", key) else json.dumps(key[:60])
-    return f"{place}.{shown}" if place else shown
+    return f"{place}.{_shown(key)}" if place else _shown(key)
+
+
+@lru_cache
+def _shown(key: str) -> str:
+    return key if re.fullmatch(r"\w{1,60}", key) else json.dumps(key[:60])
 
 
 _TYPES = {"string": "a string", "array": "a list", "object": "an object"}
