@@ -17,7 +17,7 @@ tokens = st.text(string.ascii_letters + string.digits + "+/=-", min_size=secret.
 @pytest.fixture(autouse=True)
 def forget_tokens() -> Iterator[None]:
     yield
-    secret._tokens.clear()
+    secret._short.clear()
     secret._pieces.clear()
 
 
@@ -29,7 +29,7 @@ def test_no_piece_of_a_token_is_left(
     start = data.draw(st.integers(0, len(token) - secret.PIECE))
     end = data.draw(st.integers(start + secret.PIECE, len(token)))
     shown = secret.hide(before + token[start:end] + after)
-    rest = shown.split(secret.STAND_IN)
+    rest = shown.split(secret.WORKFLOW_TOKEN)
     for i in range(len(token) - secret.PIECE + 1):
         assert not any(token[i : i + secret.PIECE] in text for text in rest)
 

@@ -22,10 +22,11 @@ def main() -> NoReturn:
     # One short job a process: collecting its garbage and taking the interpreter down in
     # order is a fifth of the time of `notify`, and frees nothing that the exit does not.
     gc.disable()
+    _fill_closed_streams()
     try:
-        from workflow_result.cli import run
+        from workflow_result import cli
 
-        code = run()
+        code = cli.main()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package == __name__:
@@ -36,6 +37,15 @@ def main() -> NoReturn:
         with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
             stream.flush()
     os._exit(code)
+
+
+def _fill_closed_streams() -> None:
+    """Keep files and sockets out of the places of standard streams that were closed."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
 
 
 def _missing_package(package: str) -> str:

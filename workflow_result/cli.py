@@ -5,29 +5,39 @@ This is the only file that reads stdin and the environment's requests, and that 
 
 import json
 import os
+import signal
 import sys
-import traceback
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 
 from workflow_result import request as requests
-from workflow_result.problem import ExitCode, Problem, say
+from workflow_result.problem import (
+    ExitCode,
+    Problem,
+    Style,
+    defect,
+    say,
+    say_traceback,
+    show_tracebacks,
+)
 from workflow_result.schemas import API_OPERATIONS, schema_file
 
-_show_traceback = False
 
-
-def run() -> int:
+def main() -> int:
     """Run the command line in `sys.argv`; return the exit code. Every error is told here."""
     try:
-        code = cli.main(standalone_mode=False)
-        return int(code or ExitCode.DONE)
+        return int(cli.main(standalone_mode=False) or ExitCode.DONE)
     except Problem as problem:
         for line in problem.lines:
             say(line)
-        _say_traceback()
+        say_traceback(problem)
         return problem.exit_code
     except click.ClickException as error:
         error.show()
@@ -40,22 +50,13 @@ def run() -> int:
     except ModuleNotFoundError:
         raise
     except Exception as error:
-        step = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(step.filename).name}, line {step.lineno}"
-        say(f"a defect of this program: {type(error).__name__} in {where}; --debug shows more")
-        _say_traceback()
+        defect(error)
         return ExitCode.DEFECT
 
 
-def _say_traceback() -> None:
-    if _show_traceback:
-        for line in traceback.format_exc().splitlines():
-            say(line)
-
-
 def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
-    global _show_traceback
-    _show_traceback = _show_traceback or debug
+    if debug:
+        show_tracebacks()
 
 
 debug_option = click.option(
@@ -79,6 +80,17 @@ input_option = click.option(
     type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
     help=f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin.",
 )
+
+
+def aws_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the AWS settings that can be options, named as the AWS CLI names them."""
+    for option in (
+        click.option("--endpoint-url", metavar="URL", help="Send to URL, a sandbox for example."),
+        click.option("--profile", metavar="NAME", help="AWS profile; else AWS_PROFILE."),
+        click.option("--region", metavar="REGION", help="Else AWS_REGION or the profile's."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,9 +130,7 @@ def validate(operation: str, partial: bool, input_file: Path | None) -> None:
 @cli.command()
 @operation_option
 @input_option
-@click.option("--region", metavar="REGION", help="AWS region; else AWS_REGION or the profile's.")
-@click.option("--profile", metavar="NAME", help="AWS profile; else AWS_PROFILE.")
-@click.option("--endpoint-url", metavar="URL", help="Send to URL, a sandbox for example.")
+@aws_options
 @debug_option
 def notify(
     operation: str,
@@ -147,6 +157,86 @@ def notify(
     # The journal's place: the request is saved before this line, and struck off after it.
     Delivery(region, profile, endpoint_url).send(request)
     _print_json(requests.result(operation, request.members, reported=True))
+
+
+@cli.command()
+@click.option(
+    "--chdir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=".",
+    help="Working directory with the configuration; else the current one.",
+)
+@click.option(
+    "--terraform",
+    metavar="PROGRAM",
+    default="terraform",
+    show_default=True,
+    help="What to run: a path, or tofu.",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop Terraform after this time, and report FAILED.",
+)
+@aws_options
+@debug_option
+def run(
+    chdir: Path,
+    terraform: str,
+    timeout: float | None,
+    region: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
+) -> None:
+    """Run Terraform for a message and report how it ended.
+
+    The operation message comes from Service Catalog, on stdin. In DIR lies the configuration,
+    with its backend and the credentials for it: init, plan and apply are done here.
+
+    \b
+    Example, with the message's JSON in a file:
+      main.py run --chdir ./artifact <message.json
+    """
+    from workflow_result import message as messages
+    from workflow_result.delivery import Delivery
+    from workflow_result.run import TerraformRun
+
+    message = messages.read(_read_stdin("an operation message"))
+    delivery = Delivery(region, profile, endpoint_url)
+    # boto3 is loaded while Terraform runs, so that the report does not have to wait for it.
+    connecting = threading.Thread(target=delivery.connect, daemon=True)
+    connecting.start()
+    with _signals_kept() as stop_requests:
+        ending = TerraformRun(message, chdir, terraform, timeout, stop_requests).run()
+        request = message.result(ending.outputs, ending.failure_reason)
+        say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
+        # From here on a signal changes nothing: a result that is not reported helps nobody.
+        connecting.join()
+        delivery.send(request)
+    _print_json(requests.result(message.operation, request.members, reported=True))
+    raise click.exceptions.Exit(ending.exit_code)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[deque[str]]:
+    """Collect the names of the signals that ask this process to end, instead of ending."""
+    received: deque[str] = deque()
+
+    def keep(number: int, _: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    kept = {kind: signal.getsignal(kind) for kind in kinds}
+    for kind in kinds:
+        if kept[kind] != signal.SIG_IGN:  # as under nohup
+            signal.signal(kind, keep)
+    try:
+        yield received
+    finally:
+        for kind in kinds:
+            signal.signal(kind, kept[kind])
 
 
 @cli.command()
@@ -215,18 +305,18 @@ def _read_request(operation: str, input_file: Path | None) -> requests.Draft:
     elif from_environment and not input_file:
         source = os.fsencode(from_environment)
     else:
-        source = _read_stdin()
+        source = _read_stdin("a request")
     draft = requests.decode(source, operation)
     if token := os.environ.get(requests.TOKEN_VARIABLE):
         requests.add_token(draft, token)
     return draft
 
 
-def _read_stdin() -> bytes:
+def _read_stdin(what: str) -> bytes:
     if sys.stdin is None:
         return b""
     if sys.stdin.isatty():
-        say("waiting for a request on stdin: one JSON object, then Ctrl-D (see --help)")
+        say(f"waiting for {what} on stdin: one JSON object, then Ctrl-D (see --help)")
     return sys.stdin.buffer.read(requests.MAX_BYTES + 1)
 
 

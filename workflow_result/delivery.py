@@ -7,6 +7,7 @@ ResourceNotFoundException; every AWS service has the common ones besides
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from workflow_result.problem import ExitCode, Problem
@@ -55,7 +56,8 @@ class NotDelivered(Problem):
 
 
 class Delivery:
-    """Sends requests to Service Catalog, all over one client, which the first one makes.
+    """Sends requests to Service Catalog, all over one client, which the first one makes
+    if `connect` has not.
 
     `region`, `profile` and `endpoint_url` are those of the AWS CLI; what is None comes from
     where boto3 finds it, and the region from AWS_REGION first, which boto3 does not read.
@@ -66,6 +68,11 @@ class Delivery:
         self._profile = profile
         self._endpoint_url = endpoint_url
         self._client: Any = None
+
+    def connect(self) -> None:
+        """Make the client before it is needed. Where it cannot be made, `send` says why."""
+        with suppress(Exception):
+            self._client = self._new_client()
 
     def send(self, request: Request) -> None:
         """Report one result. Returns when Service Catalog has it, now or from earlier.

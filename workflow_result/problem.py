@@ -1,8 +1,11 @@
 """How the program says that something is wrong: an exit code, and lines for a person."""
 
+import os
 import sys
+import traceback
 from contextlib import suppress
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from pathlib import Path
 
 from workflow_result.secret import hide
 
@@ -11,6 +14,7 @@ class ExitCode(IntEnum):
     """Exit codes, as the README lists them; 65 to 78 are those of BSD's sysexits.h."""
 
     DONE = 0
+    FAILED = 1
     USAGE = 2
     INVALID = 65
     REFUSED = 69
@@ -29,13 +33,49 @@ class Problem(Exception):
         self.lines = lines
 
 
-def say(line: str) -> None:
-    """Write one line for a person to stderr, without any piece of a WorkflowToken.
+class Style(StrEnum):
+    """How a line looks on a terminal, as parameters of the control sequence SGR (ECMA-48)."""
+
+    BOLD = "1"
+    RED = "31"
+    YELLOW = "33"
+
+
+def say(line: str, style: Style | None = None) -> None:
+    """Write one line for a person to stderr, without any piece of a secret.
 
     Control characters are replaced, so that text from elsewhere neither breaks the line nor
-    drives the terminal. A stderr that is closed loses the line, not the result.
+    drives the terminal. A stderr that is closed loses the line, not the result. `style` counts
+    on a terminal, and where NO_COLOR (https://no-color.org) is not set.
     """
     text = "".join(c if c.isprintable() else " " for c in hide(line))
+    if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        text = f"\x1b[{style}m{text}\x1b[0m"
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+_show_tracebacks = False
+
+
+def show_tracebacks() -> None:
+    """Show a traceback, from now on, with everything that goes wrong."""
+    global _show_tracebacks
+    _show_tracebacks = True
+
+
+def say_traceback(error: BaseException) -> None:
+    """Say where `error` comes from, if that is wanted."""
+    if _show_tracebacks:
+        for entry in traceback.format_exception(error):
+            for line in entry.splitlines():
+                say(line)
+
+
+def defect(error: Exception) -> None:
+    """Say, in a line, that `error` is a defect of this program. Its own text may hold anything."""
+    step = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(step.filename).name}, line {step.lineno}"
+    say(f"a defect of this program: {type(error).__name__} in {where}; --debug shows more")
+    say_traceback(error)

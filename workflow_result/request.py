@@ -26,6 +26,9 @@ MAX_NESTING = 16
 REQUEST_VARIABLE = "WORKFLOW_RESULT_REQUEST"
 TOKEN_VARIABLE = "WORKFLOW_RESULT_TOKEN"
 
+TOKEN_KEYS = {"workflowtoken", "token"}
+"""The WorkflowToken's keys in a request and in Service Catalog's message, as `_plain` has them."""
+
 Members = dict[str, Any]
 
 
@@ -63,24 +66,36 @@ def decode(source: bytes, operation: str) -> Draft:
 
     Raises `Problem` (INVALID) where there is no JSON object to speak of.
     """
+    doors = f"stdin, in --input FILE or in {REQUEST_VARIABLE}"
+    draft = read_object(source, "the request", doors)
+    _decode_strings(draft.members, load(operation), "", draft)
+    return draft
+
+
+def read_object(source: bytes, name: str, doors: str) -> Draft:
+    """Read a JSON object, `name` to a person, that is expected on `doors`.
+
+    Raises `Problem` (INVALID) where there is none.
+    """
+
+    def invalid(rule: str) -> Problem:
+        return Problem(ExitCode.INVALID, f"{name}: {rule}")
+
     if len(source) > MAX_BYTES:
-        raise _invalid(f"larger than {MAX_BYTES // 2**20} MiB")
+        raise invalid(f"larger than {MAX_BYTES // 2**20} MiB")
     try:
         text = source.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _invalid(f"not UTF-8 text: byte {error.start + 1} cannot be read") from None
+        raise invalid(f"not UTF-8 text: byte {error.start + 1} cannot be read") from None
     if not text.strip():
-        raise _invalid(
-            f"empty: one JSON object is expected on stdin, in --input FILE or in {REQUEST_VARIABLE}"
-        )
+        raise invalid(f"empty: one JSON object is expected on {doors}")
     draft = Draft()
     try:
         members = _parse(text, "", draft)
     except ValueError as error:
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
     if not isinstance(members, dict):
-        raise _invalid(f"must be a JSON object, not {_kind(members)}")
-    _decode_strings(members, load(operation), "", draft)
+        raise invalid(f"must be a JSON object, not {_kind(members)}")
     draft.members = members
     return draft
 
@@ -100,13 +115,23 @@ def check(draft: Draft, operation: str) -> Request:
     """
     if "IdempotencyToken" not in draft.members:
         draft.members["IdempotencyToken"] = _derive_token(operation, draft.members)
-    _check(draft, load(operation))
+    _check_members(draft, load(operation))
     return Request(operation, draft.members)
 
 
 def check_partial(draft: Draft, operation: str) -> None:
     """Like `check`, but members that are absent are not missed. Makes nothing that can be sent."""
-    _check(draft, load(operation) | {"required": []})
+    _check_members(draft, load(operation) | {"required": []})
+
+
+def check_object(draft: Draft, schema: Schema) -> None:
+    """Raise `Problem` (INVALID), with a line for every rule of `schema` that `draft` breaks."""
+    lines = dict.fromkeys(draft.faults)
+    for place, line in _violations(draft.members, schema):
+        if not any(_within(place, broken) for broken in draft.broken):
+            lines[f"{place}: {line}"] = None
+    if lines:
+        raise Problem(ExitCode.INVALID, *lines)
 
 
 def result(operation: str, members: Mapping[str, Any], *, reported: bool) -> dict[str, str]:
@@ -123,10 +148,6 @@ def result(operation: str, members: Mapping[str, Any], *, reported: bool) -> dic
 # --- decoding -----------------------------------------------------------------------------
 
 
-def _invalid(rule: str) -> Problem:
-    return Problem(ExitCode.INVALID, f"the request: {rule}")
-
-
 def _parse(text: str, place: str, draft: Draft) -> Any:
     """Return the JSON value in `text`, without the members that are null: null means absent.
 
@@ -136,7 +157,7 @@ def _parse(text: str, place: str, draft: Draft) -> Any:
     def members(pairs: list[tuple[str, Any]]) -> Members:
         seen: set[str] = set()
         for key, value in pairs:
-            if _plain(key) == "workflowtoken" and isinstance(value, str):
+            if _plain(key) in TOKEN_KEYS and isinstance(value, str):
                 keep_secret(value)
             if key in seen:
                 draft.faults.append(f"{_join('', key)}: given twice in one object")
@@ -225,14 +246,9 @@ def _derive_token(operation: str, members: Members) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
-def _check(draft: Draft, schema: Schema) -> None:
-    lines = dict.fromkeys(draft.faults)
-    for place, line in _violations(draft.members, schema):
-        if not any(_within(place, broken) for broken in draft.broken):
-            lines[f"{place}: {line}"] = None
-    lines |= dict.fromkeys(_shown_tokens(draft.members))
-    if lines:
-        raise Problem(ExitCode.INVALID, *lines)
+def _check_members(draft: Draft, schema: Schema) -> None:
+    draft.faults.extend(_shown_tokens(draft.members))
+    check_object(draft, schema)
 
 
 def _within(place: str, outer: str) -> bool:
@@ -289,7 +305,7 @@ def _violations(members: Members, schema: Schema) -> Iterator[tuple[str, str]]:
             case "pattern":
                 at = _first_mismatch(rule, value)
                 # One character of any other member is worth showing; of the token none is.
-                shown = "" if "WorkflowToken" in place else f" (U+{ord(value[at]):04X})"
+                shown = "" if _plain(place) in TOKEN_KEYS else f" (U+{ord(value[at]):04X})"
                 yield place, f"character {at + 1}{shown} is not allowed: must match {rule}"
             case other:
                 raise AssertionError(f"no message for the keyword {other}")

@@ -1,4 +1,4 @@
-"""Keeps WorkflowTokens out of everything that a person or a log gets to read.
+"""Keeps secrets out of everything that a person or a log gets to read.
 
 Whoever holds a WorkflowToken can end the order it belongs to, so it is a secret.
 AWS quotes values in its error messages ("Value '…' at 'workflowToken' failed to
@@ -8,39 +8,39 @@ satisfy constraint"), whole or cut off, so hiding the whole token is not enough.
 import re
 
 PIECE = 6
-"""Characters in a row that count as a piece of a token."""
+"""Characters in a row that count as a piece of a secret."""
 
-STAND_IN = "(WorkflowToken)"
+WORKFLOW_TOKEN = "(WorkflowToken)"
+SENSITIVE_VALUE = "(sensitive value)"
 
-_tokens: set[str] = set()
-_pieces: set[str] = set()
+_short: dict[str, str] = {}
+_pieces: dict[str, str] = {}
 
 
-def keep_secret(token: str) -> None:
-    """Have `hide` look for this token from now on."""
-    if len(token) < PIECE:
-        _tokens.add(token)
-    else:
-        _pieces.update(token[i : i + PIECE] for i in range(len(token) - PIECE + 1))
+def keep_secret(secret: str, stand_in: str = WORKFLOW_TOKEN) -> None:
+    """Have `hide` look for this secret from now on."""
+    if len(secret) >= PIECE:
+        _pieces.update({secret[i : i + PIECE]: stand_in for i in range(len(secret) - PIECE + 1)})
+    elif secret:
+        _short[secret] = stand_in
 
 
 def hide(text: str) -> str:
-    """Return `text` with every piece of a known token replaced by "(WorkflowToken)".
+    """Return `text` with every piece of a known secret replaced by its stand-in.
 
-    A token too short to be a real one is replaced only where it stands alone: its
+    A secret too short to be a real one is replaced only where it stands alone: its
     letters are in every other word.
     """
-    for token in _tokens:
-        if token:
-            text = re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", STAND_IN, text)
+    for secret, stand_in in _short.items():
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", stand_in, text)
     if not _pieces:
         return text
     shown: list[str] = []
     end_of_secret = 0
     for i in range(len(text)):
-        if text[i : i + PIECE] in _pieces:
+        if piece := _pieces.get(text[i : i + PIECE]):
             if i >= end_of_secret:
-                shown.append(STAND_IN)
+                shown.append(piece)
             end_of_secret = i + PIECE
         elif i >= end_of_secret:
             shown.append(text[i])

@@ -1,0 +1,706 @@
+"""`run`: the real Terraform, for a message, reported to a sandbox however it ends."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MAIN, UUID_TOKEN, Outcome, Sandbox, clean_environment
+
+TRACER = {"Key": "SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE", "Value": "pp-1"}
+MESSAGE = {
+    "token": UUID_TOKEN,
+    "operation": "PROVISION_PRODUCT",
+    "provisionedProductId": "pp-1",
+    "provisionedProductName": "a product",
+    "recordId": "rec-demo",
+    "launchRoleArn": "arn:aws:iam::123456789012:role/launch",
+    "productId": "prod-1",
+    "provisioningArtifactId": "pa-1",
+    "artifact": {"path": "S3://bucket/key", "type": "AWS_S3"},
+    "identity": {"principal": "p", "awsAccountId": "123456789012", "organizationId": None},
+    "parameters": [],
+    "tags": [],
+    "somethingNew": {"added": "later"},
+}
+TERMINATE = {
+    name: MESSAGE[name] for name in ("token", "provisionedProductId", "recordId", "launchRoleArn")
+} | {"operation": "TERMINATE_PROVISIONED_PRODUCT"}
+
+
+class Engine:
+    """An engine that calls `main.py run`: a working directory and a sandbox."""
+
+    def __init__(self, home: Path, sandbox: Sandbox) -> None:
+        self.home = home
+        self.sandbox = sandbox
+        self.directory = home / "artifact"
+        self.directory.mkdir()
+
+    def configure(self, text: str) -> None:
+        (self.directory / "main.tf").write_text(text)
+
+    def wrapper(self, script: str) -> str:
+        """A program that runs the real Terraform with "$@" somewhere in this script."""
+        file = self.home / "wrapper"
+        file.write_text(f"#!/bin/bash\n{script}\n")
+        file.chmod(0o755)
+        return str(file)
+
+    def start(
+        self, *options: str, message: Any = None, file_size: int | None = None, **variables: str
+    ) -> subprocess.Popen[bytes]:
+        environment = self.sandbox.environment | {"CHECKPOINT_DISABLE": "1"} | variables
+        process = subprocess.Popen(
+            [sys.executable, MAIN, "run", "--chdir", self.directory, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=clean_environment(self.home, **environment),
+            cwd=self.home,
+            preexec_fn=None if file_size is None else lambda: limit_file_size(file_size),
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(message or MESSAGE).encode())
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> Outcome:
+        stdout, stderr = process.communicate()
+        return Outcome(process.returncode, stdout.decode(), stderr.decode())
+
+    def run(self, *options: str, **settings: Any) -> Outcome:
+        return self.end(self.start(*options, **settings))
+
+    def reason(self) -> str:
+        """The FailureReason that Service Catalog has."""
+        detail = self.sandbox.record()["RecordDetail"]
+        assert detail["Status"] == "FAILED"
+        return str(detail["RecordErrors"][0]["Description"])
+
+    def outputs(self) -> dict[str, str]:
+        return {o["OutputKey"]: o["OutputValue"] for o in self.sandbox.record()["RecordOutputs"]}
+
+
+def limit_file_size(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.fixture
+def engine(tmp_path: Path, sandbox: Sandbox) -> Iterator[Engine]:
+    yield Engine(tmp_path, sandbox)
+    kill_left_over(tmp_path)
+
+
+def kill_left_over(home: Path) -> None:
+    """End what a Terraform that was killed has left running."""
+    for pid in running(home):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def running(home: Path) -> list[int]:
+    """Processes of this test, told by the HOME that only they have; the sandbox is not one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            own = f"HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0")
+            if own and b"sandbox" not in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def read_until(process: subprocess.Popen[bytes], text: str) -> None:
+    """Read stderr up to a line with this text."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line.decode():
+            return
+    raise AssertionError(f"ended before it said {text!r}")
+
+
+GREETING = """
+variable "name" {
+  type    = string
+  default = "nobody"
+}
+resource "terraform_data" "greeting" {
+  input = "hello ${var.name}"
+}
+output "greeting" {
+  description = "What it says"
+  value       = terraform_data.greeting.output
+}
+"""
+ONE_RESOURCE = 'resource "terraform_data" "a" {}\n'
+SLOW = """
+resource "terraform_data" "slow" {
+  provisioner "local-exec" {
+    command = "echo begun; exec sleep 60"
+  }
+}
+"""
+
+
+class TestSuccess:
+    def test_record_ends_with_outputs_and_descriptions(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        parameters = [{"key": "name", "value": "Ünal"}]
+        outcome = engine.run(message=MESSAGE | {"parameters": parameters})
+        assert outcome.code == 0, outcome.stderr
+        record = engine.sandbox.record()
+        assert record["RecordDetail"]["Status"] == "SUCCEEDED"
+        assert record["RecordOutputs"] == [
+            {
+                "OutputKey": "greeting",
+                "OutputValue": "hello Ünal",
+                "Description": "What it says",
+            }
+        ]
+        assert outcome.json["status"] == "SUCCEEDED"
+        assert outcome.json["reported"] == "true"
+
+    def test_outputs_of_every_type_are_in_name_order(self, engine: Engine) -> None:
+        engine.configure(
+            ONE_RESOURCE
+            + """
+            output "z_string"    { value = "as \\"it\\" is" }
+            output "y_number"    { value = 12.5 }
+            output "x_large"     { value = 12345678901234567890 }
+            output "w_bool"      { value = true }
+            output "v_list"      { value = ["a", 1, null] }
+            output "u_object"    { value = { "b" = { "c" = "é" }, "a" = [] } }
+            output "t_empty"     { value = "" }
+            output "s_sensitive" {
+              value     = "hunter2hunter2"
+              sensitive = true
+            }
+            """
+        )
+        assert engine.run().code == 0
+        outputs = engine.outputs()
+        assert list(outputs) == sorted(outputs)
+        assert outputs == {
+            "s_sensitive": "(sensitive value)",
+            "t_empty": "",
+            "u_object": '{"a":[],"b":{"c":"é"}}',
+            "v_list": '["a",1,null]',
+            "w_bool": "true",
+            "x_large": "12345678901234567890",
+            "y_number": "12.5",
+            "z_string": 'as "it" is',
+        }
+
+    def test_resource_identifier_is_the_tracer_tag(self, engine: Engine) -> None:
+        """The sandbox takes an IdempotencyToken again with the very same content only."""
+        engine.configure(ONE_RESOURCE)
+        outcome = engine.run()
+        engine.sandbox.client.notify_provision_product_engine_workflow_result(
+            WorkflowToken=UUID_TOKEN,
+            RecordId="rec-demo",
+            Status="SUCCEEDED",
+            Outputs=[],
+            ResourceIdentifier={"UniqueTag": TRACER},
+            IdempotencyToken=outcome.json["idempotency_token"],
+        )
+
+    def test_plan_with_nothing_to_do_succeeds_with_outputs(
+        self, engine: Engine, start_sandbox: Callable[..., Sandbox]
+    ) -> None:
+        engine.configure(GREETING)
+        assert engine.run().code == 0
+        engine.sandbox = start_sandbox()
+        outcome = engine.run(message=MESSAGE | {"operation": "UPDATE_PROVISIONED_PRODUCT"})
+        assert outcome.code == 0
+        assert "0 added, 0 changed, 0 destroyed" in outcome.stderr
+        assert engine.outputs() == {"greeting": "hello nobody"}
+
+    @pytest.mark.parametrize(
+        "spelling", ["TERMINATE_PROVISIONED_PRODUCT", "TERMINATE_PROVISION_PRODUCT"]
+    )
+    def test_terminate_destroys_what_is_there(
+        self, engine: Engine, start_sandbox: Callable[..., Sandbox], spelling: str
+    ) -> None:
+        engine.configure(GREETING)
+        assert engine.run().code == 0
+        engine.sandbox = start_sandbox()
+        outcome = engine.run(message=TERMINATE | {"operation": spelling})
+        assert outcome.code == 0, outcome.stderr
+        assert outcome.json["operation"] == "terminate"
+        assert "1 destroyed" in outcome.stderr
+        assert engine.sandbox.record()["RecordDetail"]["RecordType"] == (
+            "TERMINATE_PROVISIONED_PRODUCT"
+        )
+        state = json.loads((engine.directory / "terraform.tfstate").read_text())
+        assert state["resources"] == []
+
+    @pytest.mark.parametrize("spelling", ["UPDATE_PROVISIONED_PRODUCT", "UPDATE_PROVISION_PRODUCT"])
+    def test_update_has_two_spellings(self, engine: Engine, spelling: str) -> None:
+        engine.configure(ONE_RESOURCE)
+        outcome = engine.run(message=MESSAGE | {"operation": spelling})
+        assert (outcome.code, outcome.json["operation"]) == (0, "update")
+
+    def test_tags_and_tracer_tag_are_in_the_environment(self, engine: Engine) -> None:
+        """Read by Python: a shell drops variables whose names it cannot have itself."""
+        script = "import os; open('tags', 'w').write(chr(10).join(k + '=' + v for k, v in "
+        script += "sorted(os.environ.items()) if k.startswith('TF_AWS_')))"
+        engine.configure(
+            f"""
+            resource "terraform_data" "a" {{
+              provisioner "local-exec" {{
+                interpreter = ["{sys.executable}", "-c"]
+                command     = "{script}"
+              }}
+            }}
+            """
+        )
+        tags = [{"key": "team:name", "value": "a = b"}, {"key": "empty", "value": ""}]
+        assert engine.run(message=MESSAGE | {"tags": tags}).code == 0
+        assert (engine.directory / "tags").read_text().splitlines() == [
+            "TF_AWS_DEFAULT_TAGS_SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE=pp-1",
+            "TF_AWS_DEFAULT_TAGS_empty=",
+            "TF_AWS_DEFAULT_TAGS_team:name=a = b",
+        ]
+        assert sorted(p.name for p in engine.directory.glob("*.tf")) == ["main.tf"]
+
+    def test_lines_that_are_not_json_are_told_and_do_no_harm(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        noise = 'echo "no json"; echo "{\\"json\\": \\"but no event\\"}"; echo 1; echo warn >&2'
+        outcome = engine.run("--terraform", engine.wrapper(f'{noise}; exec terraform "$@"'))
+        assert outcome.code == 0
+        assert "  no json\n" in outcome.stderr
+        assert engine.outputs() == {"greeting": "hello nobody"}
+
+    def test_output_of_ten_megabytes_is_reported(self, engine: Engine) -> None:
+        (engine.directory / "big").write_text("x" * 10_000_000)
+        engine.configure(ONE_RESOURCE + 'output "big" { value = file("big") }\n')
+        outcome = engine.run()
+        assert outcome.code == 0, outcome.stderr
+        assert len(engine.outputs()["big"]) == 10_000_000
+
+    def test_what_terraform_leaves_running_does_not_hold_up_the_report(
+        self, engine: Engine
+    ) -> None:
+        engine.configure(
+            """
+            resource "terraform_data" "a" {
+              provisioner "local-exec" {
+                command = "sleep 50 >/dev/null 2>&1 &"
+              }
+            }
+            """
+        )
+        keep_open = 'terraform "$@"; code=$?; [ "$1" != apply ] || sleep 60 & exit $code'
+        began = time.monotonic()
+        assert engine.run("--terraform", engine.wrapper(keep_open)).code == 0
+        assert time.monotonic() - began < 40
+
+
+class TestFailure:
+    def test_error_of_apply(self, engine: Engine) -> None:
+        engine.configure(
+            """
+            resource "terraform_data" "a" {
+              provisioner "local-exec" {
+                command = "echo no room left; exit 3"
+              }
+            }
+            """
+        )
+        outcome = engine.run()
+        assert outcome.code == 1
+        assert engine.reason() == (
+            "terraform apply failed:\n"
+            "local-exec provisioner error (terraform_data.a)\n"
+            "on main.tf line 3\n"
+            "Error running command 'echo no room left; exit 3': exit status 3. Output: no room left"
+        )
+        assert outcome.json["status"] == "FAILED"
+
+    def test_error_of_plan(self, engine: Engine) -> None:
+        engine.configure(
+            ONE_RESOURCE + 'output "a" { value = file("missing") }\noutput "b" { value = var.c }\n'
+        )
+        assert engine.run().code == 1
+        reason = engine.reason()
+        assert reason.startswith("terraform plan failed:\n1. ")
+        assert "Reference to undeclared input variable" in reason
+        assert 'Invalid value for "path" parameter' in reason or "Invalid function" in reason
+
+    def test_error_of_init(self, engine: Engine) -> None:
+        engine.configure('module "a" { source = "./missing" }\n')
+        assert engine.run().code == 1
+        assert engine.reason().startswith("terraform init failed:\n1. Unreadable module directory")
+
+    def test_configuration_that_does_not_parse(self, engine: Engine) -> None:
+        engine.configure('resource "terraform_data" {')
+        assert engine.run().code == 1
+        assert engine.reason().startswith("terraform init failed:\n")
+        assert "main.tf line 1" in engine.reason()
+
+    def test_working_directory_without_a_configuration(self, engine: Engine) -> None:
+        assert engine.run().code == 1
+        assert engine.reason().startswith("terraform plan failed:\nNo configuration files\n")
+
+    def test_working_directory_that_is_not_there(self, engine: Engine) -> None:
+        engine.directory.rmdir()
+        assert engine.run().code == 1
+        assert engine.reason() == f"The working directory {engine.directory} does not exist."
+
+    def test_terraform_that_is_missing(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        assert engine.run("--terraform", "terraform-x").code == 78
+        assert engine.reason() == "terraform-x was not found on the engine's machine."
+
+    def test_terraform_that_cannot_be_run(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        file = engine.home / "terraform"
+        file.write_text("no program")
+        assert engine.run("--terraform", str(file)).code == 78
+        assert engine.reason() == f"{file} cannot be run on the engine's machine."
+
+    def test_terraform_killed_by_a_signal(self, engine: Engine) -> None:
+        engine.configure(
+            """
+            resource "terraform_data" "a" {
+              provisioner "local-exec" {
+                command = "kill -9 $PPID"
+              }
+            }
+            """
+        )
+        assert engine.run().code == 1
+        assert engine.reason() == "terraform apply was killed by SIGKILL."
+
+    def test_program_that_says_why_it_fails_in_plain_text(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        program = engine.wrapper("echo licence expired >&2; exit 7")
+        assert engine.run("--terraform", program).code == 1
+        assert engine.reason() == "wrapper init failed:\nlicence expired"
+
+    def test_program_that_says_nothing_leaves_its_exit_status(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        assert engine.run("--terraform", engine.wrapper("exit 7")).code == 1
+        assert engine.reason() == "wrapper init failed with exit status 7."
+
+    def test_state_lock_held_by_somebody_else(self, engine: Engine) -> None:
+        engine.configure(SLOW)
+        chdir, environment = f"-chdir={engine.directory}", clean_environment(engine.home)
+        subprocess.run(
+            ["terraform", chdir, "init"], check=True, capture_output=True, env=environment
+        )
+        holder = subprocess.Popen(
+            ["terraform", chdir, "apply", "-auto-approve", "-no-color"],
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        assert holder.stdout is not None
+        while b"begun" not in holder.stdout.readline():
+            pass
+        assert engine.run().code == 1
+        assert engine.reason().startswith(
+            "terraform plan failed:\nError acquiring the state lock\n"
+        )
+        holder.terminate()
+        holder.communicate()
+
+    def test_full_disk_under_the_plan_file(self, engine: Engine) -> None:
+        """A limit on the size of files stands for the disk: both fail the write."""
+        engine.configure(ONE_RESOURCE)
+        assert engine.run(file_size=512).code == 1
+        assert engine.reason().startswith("The plan could not be written: is the disk full under ")
+
+    @pytest.mark.parametrize("name", ["a b", "1st", "a=b", "a.b", "-a"])
+    def test_parameter_that_no_variable_can_be_named_like(self, engine: Engine, name: str) -> None:
+        engine.configure(ONE_RESOURCE)
+        parameters = [{"key": name, "value": "x"}]
+        assert engine.run(message=MESSAGE | {"parameters": parameters}).code == 1
+        assert engine.reason() == f'The parameter "{name}" has no name for a variable.'
+
+    def test_parameter_with_a_nul_character(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        parameters = [{"key": "a", "value": "x\0y"}]
+        assert engine.run(message=MESSAGE | {"parameters": parameters}).code == 1
+        assert engine.reason() == (
+            "The parameter a holds a NUL character, which no environment variable can."
+        )
+
+    def test_parameter_that_is_too_long(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        parameters = [{"key": "a", "value": "x" * 3_000_000}]
+        assert engine.run(message=MESSAGE | {"parameters": parameters}).code == 1
+        assert engine.reason() == (
+            "The parameters and tags are too long to be passed on to Terraform."
+        )
+
+    def test_tag_whose_key_the_environment_cannot_hold(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        assert engine.run(message=MESSAGE | {"tags": [{"key": "a=b", "value": "c"}]}).code == 1
+        assert engine.reason() == 'The tag "a=b" cannot be passed on: its key has a =.'
+
+
+class TestSecrets:
+    def test_sensitive_parameter_is_not_in_the_reason_of_a_failure(self, engine: Engine) -> None:
+        engine.configure(
+            """
+            variable "password" {
+              type      = string
+              sensitive = true
+            }
+            resource "terraform_data" "a" {
+              provisioner "local-exec" {
+                command = "echo refused: $TF_VAR_password; exit 1"
+              }
+            }
+            """
+        )
+        parameters = [{"key": "password", "value": "correct horse"}]
+        outcome = engine.run(message=MESSAGE | {"parameters": parameters})
+        assert outcome.code == 1
+        assert "refused: (sensitive value)" in engine.reason()
+        assert "correct horse" not in engine.reason() + outcome.stderr
+
+    def test_token_is_nowhere_but_in_the_report(self, engine: Engine) -> None:
+        """Not in arguments, environments, state, logs at TRACE or what is printed."""
+        engine.configure(
+            GREETING
+            + """
+            resource "terraform_data" "look" {
+              provisioner "local-exec" {
+                command = "cat /proc/[0-9]*/cmdline /proc/self/environ >seen 2>/dev/null; true"
+              }
+            }
+            """
+        )
+        log = engine.home / "terraform.log"
+        outcome = engine.run(TF_LOG="TRACE", TF_LOG_PATH=str(log), WORKFLOW_RESULT_TOKEN=UUID_TOKEN)
+        assert outcome.code == 0, outcome.stderr
+        assert log.stat().st_size > 10_000
+        assert (engine.directory / "seen").stat().st_size > 1_000
+        assert UUID_TOKEN not in outcome.stdout + outcome.stderr
+        for file in (path for path in engine.home.rglob("*") if path.is_file()):
+            assert UUID_TOKEN.encode() not in file.read_bytes(), file
+
+    def test_plan_file_has_no_name_that_others_could_read(self, engine: Engine) -> None:
+        """While it is applied, too; so nothing is left however the run ends."""
+        engine.configure(SLOW)
+        folder = engine.home / "tmp"
+        folder.mkdir()
+        process = engine.start(TMPDIR=str(folder))
+        read_until(process, "begun")
+        assert list(folder.iterdir()) == []
+        names = {path.name for path in engine.directory.iterdir()}
+        assert names <= {"main.tf", ".terraform.tfstate.lock.info", "terraform.tfstate"}
+        process.kill()
+        process.communicate()
+
+
+def hanging_server() -> socket.socket:
+    """A server that takes connections and never answers."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.listen()
+    return server
+
+
+class TestStopping:
+    @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+    def test_signal_in_apply_ends_it_cleanly_and_reports_failed(
+        self, engine: Engine, kind: signal.Signals
+    ) -> None:
+        engine.configure(SLOW)
+        process = engine.start()
+        read_until(process, "begun")
+        process.send_signal(kind)
+        outcome = engine.end(process)
+        assert outcome.code == 1
+        assert "Gracefully shutting down" in outcome.stderr
+        assert engine.reason().startswith(
+            f"Terraform was stopped during apply: {kind.name} received:\n"
+        )
+        assert not (engine.directory / ".terraform.tfstate.lock.info").exists()
+
+    @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+    def test_signal_in_init_reports_failed(self, engine: Engine, kind: signal.Signals) -> None:
+        with hanging_server() as server:
+            port = server.getsockname()[1]
+            engine.configure(f'module "a" {{ source = "http://127.0.0.1:{port}/a.zip" }}\n')
+            process = engine.start()
+            connection, _ = server.accept()
+            process.send_signal(kind)
+            outcome = engine.end(process)
+            connection.close()
+        assert outcome.code == 1
+        assert engine.reason().startswith(
+            f"Terraform was stopped during init: {kind.name} received"
+        )
+
+    def test_signal_in_plan_reports_failed(self, engine: Engine) -> None:
+        """A state that does not come holds up the plan."""
+        engine.configure(ONE_RESOURCE)
+        slow_plan = '[ "$1" != plan ] || { echo planning; sleep 60; }; exec terraform "$@"'
+        process = engine.start("--terraform", engine.wrapper(slow_plan))
+        read_until(process, "planning")
+        process.send_signal(signal.SIGTERM)
+        assert engine.end(process).code == 1
+        assert engine.reason().startswith("Terraform was stopped during plan: SIGTERM received")
+
+    def test_second_signal_ends_it_at_once(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        stubborn = "trap '' INT; [ $1 != apply ] || { echo begun; sleep 60 & wait; }"
+        process = engine.start(
+            "--terraform", engine.wrapper(stubborn + '; trap - INT; exec terraform "$@"')
+        )
+        read_until(process, "begun")
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        outcome = engine.end(process)
+        assert outcome.code == 1
+        assert "stopping Terraform with SIGKILL: SIGINT received" in outcome.stderr
+        assert engine.reason().startswith("Terraform was stopped during apply: SIGINT received")
+
+    def test_time_out_ends_it_cleanly_and_reports_failed(self, engine: Engine) -> None:
+        engine.configure(SLOW)
+        outcome = engine.run("--timeout", "3")
+        assert outcome.code == 1
+        assert "Gracefully shutting down" in outcome.stderr
+        assert engine.reason().startswith(
+            "Terraform was stopped during apply: it did not end within 3 seconds:\n"
+        )
+
+    def test_terraform_that_ignores_the_time_out_is_killed(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        stubborn = engine.wrapper("trap '' INT; sleep 60 & wait; wait")
+        outcome = engine.run("--terraform", stubborn, "--timeout", "1")
+        assert outcome.code == 1
+        assert "stopping Terraform with SIGKILL: it goes on" in outcome.stderr
+        assert engine.reason() == (
+            "Terraform was stopped during init: it did not end within 1 seconds."
+        )
+
+    def test_signal_while_reporting_does_not_stop_the_report(
+        self, engine: Engine, start_sandbox: Callable[..., Sandbox]
+    ) -> None:
+        engine.sandbox = start_sandbox("--misbehave", "throttle:2")
+        engine.configure(ONE_RESOURCE)
+        process = engine.start()
+        read_until(process, "rec-demo: reporting SUCCEEDED")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert engine.end(process).code == 0
+        assert engine.sandbox.status() == "SUCCEEDED"
+
+    def test_nothing_is_left_running(self, engine: Engine) -> None:
+        engine.configure(SLOW)
+        assert engine.run("--timeout", "3").code == 1
+        assert running(engine.home) == []
+
+
+class TestReport:
+    def test_report_that_is_not_delivered_is_exit_code_75(
+        self, engine: Engine, start_sandbox: Callable[..., Sandbox]
+    ) -> None:
+        engine.sandbox = start_sandbox("--misbehave", "access-denied")
+        engine.configure(ONE_RESOURCE)
+        outcome = engine.run()
+        assert (outcome.code, outcome.stdout) == (75, "")
+        assert "rec-demo: not reported: AccessDeniedException" in outcome.lines[-1]
+
+    def test_report_that_is_refused_is_exit_code_69(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        outcome = engine.run(message=MESSAGE | {"recordId": "rec-x"})
+        assert outcome.code == 69
+        assert "refused the result for good: ResourceNotFoundException" in outcome.lines[-1]
+
+    def test_closed_stderr_does_not_stop_anything(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} {MAIN} run --chdir artifact 2>&-"],
+            input=json.dumps(MESSAGE).encode(),
+            capture_output=True,
+            cwd=engine.home,
+            env=clean_environment(engine.home, **engine.sandbox.environment),
+        )
+        assert done.returncode == 0
+        assert engine.outputs() == {"greeting": "hello nobody"}
+
+
+class TestProgress:
+    def test_it_is_told_step_by_step_without_colours_in_a_log(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        outcome = engine.run()
+        steps = [line for line in outcome.lines if not line.startswith(" ")]
+        assert steps == [
+            "terraform init",
+            "terraform plan",
+            "terraform apply",
+            "rec-demo: reporting SUCCEEDED",
+        ]
+        assert "  terraform_data.greeting: Creating..." in outcome.lines
+        assert "\x1b" not in outcome.stderr
+
+    @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+    def test_terminal_shows_colours_unless_no_color_is_set(
+        self, engine: Engine, no_color: str, coloured: bool
+    ) -> None:
+        engine.configure('output "a" { value = nonsense }\n')
+        (engine.home / "message").write_text(json.dumps(MESSAGE))
+        command = f"{sys.executable} {MAIN} run --chdir artifact <message"
+        done = subprocess.run(
+            ["script", "-qec", command, "/dev/null"],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            cwd=engine.home,
+            env=clean_environment(
+                engine.home, **engine.sandbox.environment, NO_COLOR=no_color, TERM="xterm"
+            ),
+        )
+        assert (b"\x1b[31m  Error: " in done.stdout) is coloured
+        assert (b"\x1b" in done.stdout) is coloured
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"token": None}, "token: required, but missing"),
+        ({"recordId": None}, "recordId: required, but missing"),
+        ({"provisionedProductId": None}, "provisionedProductId: required, but missing"),
+        (
+            {"token": "a~b"},
+            r"token: character 2 is not allowed: must match ^[0-9A-Za-z+\/\-=]+$",
+        ),
+        ({"parameters": {}}, "parameters: must be a list, not an object"),
+        (
+            {"parameters": [{"key": "a", "value": 1}]},
+            "parameters[0].value: must be a string, not a number",
+        ),
+        ({"tags": [{"value": "a"}]}, "tags[0].key: required, but missing"),
+        (
+            {"operation": "DESTROY"},
+            "operation: must be PROVISION_PRODUCT or UPDATE_PROVISIONED_PRODUCT or "
+            "UPDATE_PROVISION_PRODUCT or TERMINATE_PROVISIONED_PRODUCT or "
+            "TERMINATE_PROVISION_PRODUCT",
+        ),
+    ],
+)
+def test_message_that_is_none_runs_and_sends_nothing(
+    engine: Engine, changes: dict[str, Any], line: str
+) -> None:
+    engine.configure(ONE_RESOURCE)
+    outcome = engine.run(message=MESSAGE | changes)
+    assert (outcome.code, outcome.stdout, outcome.lines) == (65, "", [line])
+    assert engine.sandbox.status() == "IN_PROGRESS"
+    assert [path.name for path in engine.directory.iterdir()] == ["main.tf"]

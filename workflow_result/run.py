@@ -1,0 +1,373 @@
+"""A Terraform run for one message: init, plan, apply of that very plan, and how it ended.
+
+Terraform is driven through its machine-readable UI
+(https://developer.hashicorp.com/terraform/internals/machine-readable-ui).
+"""
+
+import contextlib
+import errno
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from workflow_result.failure_reason import TerraformError, failure_reason
+from workflow_result.message import TRACER_TAG, Message
+from workflow_result.problem import ExitCode, Style, defect, say
+from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
+from workflow_result.secret import SENSITIVE_VALUE, keep_secret
+
+GRACE = 60.0
+"""Seconds that Terraform gets after each signal to stop, before the next, harder one."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGKILL)
+"""Terraform stops cleanly at the first interrupt and at once at the second."""
+
+Output = dict[str, str]
+
+
+@dataclass
+class Ending:
+    """How a run ended: its outputs in name order, or the reason why it failed."""
+
+    outputs: list[Output] = field(default_factory=list)
+    failure_reason: str | None = None
+    exit_code: ExitCode = ExitCode.DONE
+
+
+class _Failed(Exception):
+    """The run ends here: what failed, in the words of a headline."""
+
+    def __init__(self, headline: str, exit_code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(headline)
+        self.exit_code = exit_code
+
+
+class TerraformRun:
+    """Runs Terraform for `message` in `directory`, within `timeout` seconds where one is given.
+
+    Somebody else adds to `stop_requests` while it runs: each name of a signal in it makes
+    Terraform stop, the second one faster.
+    """
+
+    def __init__(
+        self,
+        message: Message,
+        directory: Path,
+        program: str,
+        timeout: float | None,
+        stop_requests: deque[str],
+    ) -> None:
+        self._message = message
+        self._directory = directory
+        self._program = program
+        self._timeout = timeout
+        self._grace = min(GRACE, timeout or GRACE)
+        self._deadline = time.monotonic() + timeout if timeout else None
+        self._stop_requests = stop_requests
+        self._stopped_by: str | None = None
+        self._signals_sent = 0
+        self._next_signal_at: float | None = None
+        self._errors: list[TerraformError] = []
+        self._said: deque[str] = deque(maxlen=20)
+        self._outputs: dict[str, Any] = {}
+
+    def run(self) -> Ending:
+        """Run Terraform. Whatever happens to it is in the `Ending`: this raises nothing."""
+        try:
+            with tempfile.TemporaryFile() as plan:
+                return Ending(self._init_plan_apply(plan.fileno()))
+        except _Failed as failure:
+            reason = failure_reason(str(failure), self._errors, list(self._said))
+            return Ending(failure_reason=reason, exit_code=failure.exit_code)
+        except OSError as error:
+            headline = f"{Path(self._program).name} could not be run: {error.strerror}"
+            if error.errno == errno.E2BIG:
+                headline = "The parameters and tags are too long to be passed on to Terraform"
+            reason = failure_reason(headline, [], [])
+            return Ending(failure_reason=reason, exit_code=ExitCode.FAILED)
+        except Exception as error:  # a record that nobody reports is stuck for ever
+            defect(error)
+            reason = "The engine could not tell how Terraform ended: a defect of its reporting."
+            return Ending(failure_reason=reason, exit_code=ExitCode.DEFECT)
+
+    def _init_plan_apply(self, plan: int) -> list[Output]:
+        if not self._directory.is_dir():
+            raise _Failed(f"The working directory {self._directory} does not exist")
+        for name in _sensitive_variables(self._directory) & self._message.parameters.keys():
+            keep_secret(self._message.parameters[name], SENSITIVE_VALUE)
+        environment = self._environment()
+        # The plan holds secrets. It has no name and no mode for others: only this process and
+        # Terraform, which inherits it, can read it, and it is gone when they are.
+        plan_file = f"/dev/fd/{plan}"
+        destroy = ["-destroy"] if self._message.operation == "terminate" else []
+        self._step(environment, plan, "init")
+        self._step(environment, plan, "plan", f"-out={plan_file}", *destroy)
+        _check_plan(plan)
+        with self._descriptions(environment, plan, plan_file) as descriptions:
+            self._outputs = {}  # those of the plan have no values
+            self._step(environment, plan, "apply", plan_file)
+            return [
+                {"OutputKey": name, "OutputValue": _value(output)}
+                | ({"Description": d} if (d := descriptions().get(name)) else {})
+                for name, output in sorted(self._outputs.items())
+            ]
+
+    # --- what Terraform gets ----------------------------------------------------------------
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in (TOKEN_VARIABLE, REQUEST_VARIABLE)
+        }
+        for name, value in self._message.parameters.items():
+            # https://developer.hashicorp.com/terraform/language/values/variables#declaring-an-input-variable
+            if not re.fullmatch(r"[^\W\d][\w-]*", name):
+                raise _Failed(f"The parameter {json.dumps(name)} has no name for a variable")
+            environment[f"TF_VAR_{name}"] = _for_environment(f"parameter {name}", value)
+        # The AWS provider, 5.62 and later, takes default tags from the environment
+        # (https://registry.terraform.io/providers/hashicorp/aws/latest/docs#default_tags).
+        tags = self._message.tags | {TRACER_TAG: self._message.provisioned_product_id}
+        for key, value in tags.items():
+            if "=" in key:
+                raise _Failed(f"The tag {json.dumps(key)} cannot be passed on: its key has a =")
+            name = f"TF_AWS_DEFAULT_TAGS_{_for_environment('tag', key)}"
+            environment[name] = _for_environment(f"tag {key}", value)
+        return environment | {"TF_IN_AUTOMATION": "1"}
+
+    # --- a step of Terraform ----------------------------------------------------------------
+
+    def _step(self, environment: dict[str, str], plan: int, name: str, *options: str) -> None:
+        """Run `terraform NAME` to its end and tell what it says. Raises `_Failed`."""
+        self._raise_if_stopped(name)
+        self._said.clear()
+        say(f"{Path(self._program).name} {name}", Style.BOLD)
+        command = [self._program, name, "-json", "-input=false", *options]
+        try:
+            child = subprocess.Popen(
+                command,
+                cwd=self._directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=[plan],
+                # A group of its own: an interrupt at the terminal reaches Terraform through
+                # this process alone, once, and not a second time that would kill it.
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            headline = f"{self._program} was not found on the engine's machine"
+            raise _Failed(headline, ExitCode.SETUP) from None
+        except PermissionError:
+            headline = f"{self._program} cannot be run on the engine's machine"
+            raise _Failed(headline, ExitCode.SETUP) from None
+        for line in self._lines(child):
+            self._take(name, line)
+        code = child.wait()
+        if code == 0 and (name == "apply" or not self._stopped_by):
+            return
+        self._raise_if_stopped(name)
+        program = Path(self._program).name
+        if code < 0:
+            raise _Failed(f"{program} {name} was killed by {signal.Signals(-code).name}")
+        more = "" if self._errors or self._said else f" with exit status {code}"
+        raise _Failed(f"{program} {name} failed{more}")
+
+    def _raise_if_stopped(self, name: str) -> None:
+        if self._stop_requests and not self._stopped_by:  # between two steps
+            self._stopped_by = f"{self._stop_requests.popleft()} received"
+        if self._stopped_by:
+            raise _Failed(f"Terraform was stopped during {name}: {self._stopped_by}")
+
+    def _lines(self, child: subprocess.Popen[bytes]) -> Iterator[bytes]:
+        """Yield what the child prints, until it has ended; stop it when its time is up."""
+        lines: queue.Queue[bytes | None] = queue.Queue()
+
+        def read(stream: IO[bytes]) -> None:
+            for line in stream:
+                lines.put(line)
+            lines.put(None)
+
+        for stream in (child.stdout, child.stderr):
+            assert stream is not None  # it is a pipe
+            threading.Thread(target=read, args=[stream], daemon=True).start()
+        open_streams, ended_at = 2, None
+        while open_streams:
+            self._attend(child)
+            try:
+                line = lines.get(timeout=0.2)
+            except queue.Empty:
+                if child.poll() is not None:
+                    # What Terraform leaves running may hold its streams open for ever.
+                    ended_at = ended_at or time.monotonic()
+                    if time.monotonic() - ended_at > 2:
+                        return
+                continue
+            if line is None:
+                open_streams -= 1
+            else:
+                yield line
+
+    def _take(self, step: str, line: bytes) -> None:
+        """Take in one line of Terraform's, and tell it."""
+        text = line.decode("utf-8", "replace").rstrip("\n")
+        event = _event(text)
+        if event is None:
+            self._said.append(text)
+            say(f"  {text}")
+            return
+        kind = event["type"]
+        if kind == "diagnostic":
+            self._take_diagnostic(event.get("diagnostic") or event)
+            return
+        if kind == "outputs":
+            self._outputs = event.get("outputs") or {}
+        chatter = event.get("message_code") == "output_init_success_cli_message"
+        if kind == "version" or chatter or (kind == "planned_change" and step == "apply"):
+            return
+        for message in event["@message"].splitlines():
+            say(f"  {message}")
+
+    def _take_diagnostic(self, diagnostic: dict[str, Any]) -> None:
+        error = TerraformError.from_diagnostic(diagnostic)
+        if diagnostic.get("severity") == "error":
+            self._errors.append(error)
+            say(f"  Error: {error.head}", Style.RED)
+        else:
+            say(f"  Warning: {error.head}", Style.YELLOW)
+        for line in error.rest.splitlines():
+            say(f"    {line}")
+
+    # --- descriptions of outputs ------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _descriptions(
+        self, environment: dict[str, str], plan: int, plan_file: str
+    ) -> Iterator[Callable[[], dict[str, str]]]:
+        """Read the descriptions of outputs from the plan, while it is applied.
+
+        They are in no other place: neither in the state nor in what apply prints.
+        """
+        if not self._outputs or self._message.operation == "terminate":
+            yield dict
+            return
+        with tempfile.TemporaryFile() as text:
+            show = subprocess.Popen(
+                [self._program, "show", "-json", plan_file],
+                cwd=self._directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=text,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[plan],
+                start_new_session=True,
+            )
+
+            def descriptions() -> dict[str, str]:
+                try:
+                    show.wait(timeout=GRACE)
+                    text.seek(0)
+                    module = json.load(text)["configuration"]["root_module"]
+                    found = {n: o.get("description") for n, o in module["outputs"].items()}
+                    return {name: text for name, text in found.items() if text}
+                except (subprocess.TimeoutExpired, ValueError, KeyError):
+                    return {}  # the result is worth more than its descriptions
+
+            try:
+                yield descriptions
+            finally:
+                if show.poll() is None:
+                    os.killpg(show.pid, signal.SIGKILL)
+                show.wait()
+
+    # --- stopping ---------------------------------------------------------------------------
+
+    def _attend(self, child: subprocess.Popen[bytes]) -> None:
+        """Send the child the next signal, if one is due."""
+        now = time.monotonic()
+        if self._deadline and now > self._deadline and not self._stopped_by:
+            self._stop(child, f"it did not end within {self._timeout:g} seconds")
+        elif self._stop_requests:
+            self._stop(child, f"{self._stop_requests.popleft()} received")
+        elif self._next_signal_at and now > self._next_signal_at:
+            self._stop(child, "it goes on")
+
+    def _stop(self, child: subprocess.Popen[bytes], reason: str) -> None:
+        """Send the child a signal, each harder than the one before."""
+        self._stopped_by = self._stopped_by or reason
+        number = STOP_SIGNALS[min(self._signals_sent, len(STOP_SIGNALS) - 1)]
+        self._signals_sent += 1
+        self._next_signal_at = time.monotonic() + self._grace
+        say(f"stopping Terraform with {number.name}: {reason}", Style.YELLOW)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+
+
+def _check_plan(plan: int) -> None:
+    """Raise `_Failed` where the plan is cut off, which Terraform 1.11 does not tell."""
+    with open(plan, "rb", closefd=False) as file:
+        # A zip archive, or JSON where HCP Terraform keeps the plan.
+        if not zipfile.is_zipfile(file) and file.seek(0) == 0 and file.read(1) != b"{":
+            folder = tempfile.gettempdir()
+            raise _Failed(f"The plan could not be written: is the disk full under {folder}?")
+
+
+def _event(text: str) -> dict[str, Any] | None:
+    """The event in a line of Terraform's, or None where the line is none."""
+    try:
+        event = json.loads(text)
+    except ValueError:
+        return None
+    is_event = isinstance(event, dict) and "@message" in event and "type" in event
+    return event if is_event else None
+
+
+def _value(output: dict[str, Any]) -> str:
+    if output.get("sensitive"):
+        return SENSITIVE_VALUE
+    value = output.get("value")
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _for_environment(name: str, value: str) -> str:
+    if "\0" in value:
+        raise _Failed(f"The {name} holds a NUL character, which no environment variable can")
+    return value
+
+
+def _sensitive_variables(directory: Path) -> set[str]:
+    """Names of the root module's variables that are declared sensitive.
+
+    Terraform hides their values, but an error text of a provider's may quote them.
+    """
+    found: set[str] = set()
+    for file in directory.glob("*.tf"):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        # No parser: in doubt a block is taken for longer than it is, and more is hidden.
+        for block in re.split(
+            r'^\s*(?=\w+\s+"[^"]+"\s*(?:"[^"]+"\s*)?\{)', text, flags=re.MULTILINE
+        ):
+            name = re.match(r'\s*variable\s+"([^"]+)"', block)
+            if name and re.search(r"\bsensitive\s*=\s*true\b", block):
+                found.add(name[1])
+    for file in directory.glob("*.tf.json"):
+        with contextlib.suppress(ValueError, AttributeError):  # Terraform will say what is wrong
+            for name, body in json.loads(file.read_bytes()).get("variable", {}).items():
+                if body.get("sensitive"):
+                    found.add(name)
+    return found
