@@ -137,3 +137,15 @@ def start_sandbox(tmp_path: Path) -> Iterator[Callable[..., Sandbox]]:
 @pytest.fixture
 def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
     return start_sandbox()
+
+
+def provider_mirror(*providers: str) -> Path:
+    """The folder of a filesystem mirror that has these providers; the test is skipped without."""
+    folder = os.environ.get("TEST_PROVIDER_MIRROR", "")
+    for provider in providers:
+        if not folder or not (Path(folder) / "registry.terraform.io" / provider).is_dir():
+            pytest.skip(
+                f"the provider {provider} is missing: TEST_PROVIDER_MIRROR has to name a folder "
+                f"with registry.terraform.io/{provider} in it"
+            )
+    return Path(folder)
