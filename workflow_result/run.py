@@ -17,11 +17,12 @@ import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from workflow_result import configuration
 from workflow_result.failure_reason import TerraformError, failure_reason
 from workflow_result.message import TRACER_TAG, Message
 from workflow_result.problem import ExitCode, Style, defect, say
@@ -105,7 +106,8 @@ class TerraformRun:
     def _init_plan_apply(self, plan: int) -> list[Output]:
         if not self._directory.is_dir():
             raise _Failed(f"The working directory {self._directory} does not exist")
-        for name in _sensitive_variables(self._directory) & self._message.parameters.keys():
+        declared = configuration.read(self._directory)
+        for name in declared.sensitive_variables & self._message.parameters.keys():
             keep_secret(self._message.parameters[name], SENSITIVE_VALUE)
         environment = self._environment()
         # The plan holds secrets. It has no name and no mode for others: only this process and
@@ -115,14 +117,13 @@ class TerraformRun:
         self._step(environment, plan, "init")
         self._step(environment, plan, "plan", f"-out={plan_file}", *destroy)
         _check_plan(plan)
-        with self._descriptions(environment, plan, plan_file) as descriptions:
-            self._outputs = {}  # those of the plan have no values
-            self._step(environment, plan, "apply", plan_file)
-            return [
-                {"OutputKey": name, "OutputValue": _value(output)}
-                | ({"Description": d} if (d := descriptions().get(name)) else {})
-                for name, output in sorted(self._outputs.items())
-            ]
+        self._outputs = {}  # those of the plan have no values
+        self._step(environment, plan, "apply", plan_file)
+        return [
+            {"OutputKey": name, "OutputValue": _value(output)}
+            | ({"Description": text} if (text := declared.descriptions.get(name)) else {})
+            for name, output in sorted(self._outputs.items())
+        ]
 
     # --- what Terraform gets ----------------------------------------------------------------
 
@@ -251,48 +252,6 @@ class TerraformRun:
         for line in error.rest.splitlines():
             say(f"    {line}")
 
-    # --- descriptions of outputs ------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _descriptions(
-        self, environment: dict[str, str], plan: int, plan_file: str
-    ) -> Iterator[Callable[[], dict[str, str]]]:
-        """Read the descriptions of outputs from the plan, while it is applied.
-
-        They are in no other place: neither in the state nor in what apply prints.
-        """
-        if not self._outputs or self._message.operation == "terminate":
-            yield dict
-            return
-        with tempfile.TemporaryFile() as text:
-            show = subprocess.Popen(
-                [self._program, "show", "-json", plan_file],
-                cwd=self._directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=text,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[plan],
-                start_new_session=True,
-            )
-
-            def descriptions() -> dict[str, str]:
-                try:
-                    show.wait(timeout=GRACE)
-                    text.seek(0)
-                    module = json.load(text)["configuration"]["root_module"]
-                    found = {n: o.get("description") for n, o in module["outputs"].items()}
-                    return {name: text for name, text in found.items() if text}
-                except (subprocess.TimeoutExpired, ValueError, KeyError):
-                    return {}  # the result is worth more than its descriptions
-
-            try:
-                yield descriptions
-            finally:
-                if show.poll() is None:
-                    os.killpg(show.pid, signal.SIGKILL)
-                show.wait()
-
     # --- stopping ---------------------------------------------------------------------------
 
     def _attend(self, child: subprocess.Popen[bytes]) -> None:
@@ -348,26 +307,3 @@ def _for_environment(name: str, value: str) -> str:
     if "\0" in value:
         raise _Failed(f"The {name} holds a NUL character, which no environment variable can")
     return value
-
-
-def _sensitive_variables(directory: Path) -> set[str]:
-    """Names of the root module's variables that are declared sensitive.
-
-    Terraform hides their values, but an error text of a provider's may quote them.
-    """
-    found: set[str] = set()
-    for file in directory.glob("*.tf"):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        # No parser: in doubt a block is taken for longer than it is, and more is hidden.
-        for block in re.split(
-            r'^\s*(?=\w+\s+"[^"]+"\s*(?:"[^"]+"\s*)?\{)', text, flags=re.MULTILINE
-        ):
-            name = re.match(r'\s*variable\s+"([^"]+)"', block)
-            if name and re.search(r"\bsensitive\s*=\s*true\b", block):
-                found.add(name[1])
-    for file in directory.glob("*.tf.json"):
-        with contextlib.suppress(ValueError, AttributeError):  # Terraform will say what is wrong
-            for name, body in json.loads(file.read_bytes()).get("variable", {}).items():
-                if body.get("sensitive"):
-                    found.add(name)
-    return found
