@@ -1,0 +1,4 @@
+output "reported" {
+  description = "Record whose result was reported."
+  value       = module.report.record_id
+}
