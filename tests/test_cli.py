@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import MAIN, ROOT, UUID_TOKEN, Program, Sandbox, clean_environment
 
-COMMANDS = ["validate", "notify", "schema", "sandbox"]
+COMMANDS = ["validate", "notify", "run", "schema", "sandbox"]
 VALID = f'{{"RecordId": "rec-demo", "Status": "SUCCEEDED", "WorkflowToken": "{UUID_TOKEN}"}}'
 
 
@@ -32,7 +32,7 @@ def shell(script: str, home: Path, **variables: str) -> subprocess.CompletedProc
 
 def example_of(program: Program, command: str) -> str:
     """The example in a command's help, as printed."""
-    text = program(command, "--help").stdout
+    text = shell(f"main.py {command} --help", program.home).stdout
     found = re.search(r"Example.*:\n((?:    +.*\n)+)", text)
     assert found, text
     return found[1]
@@ -86,6 +86,33 @@ def test_wrong_usage_is_exit_code_2(program: Program, arguments: list[str]) -> N
     assert outcome.lines[-1].startswith("Error: ")
 
 
+def test_example_names_the_program_as_it_was_called(program: Program) -> None:
+    text = program("schema", "--help").stdout
+    assert f"\n    {MAIN} schema --operation terminate\n" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["notify", UUID_TOKEN],
+        [UUID_TOKEN],
+        ["validate", "--operation", UUID_TOKEN],
+        ["validate", "--input", UUID_TOKEN],
+        ["validate", f"--{UUID_TOKEN}"],
+    ],
+)
+def test_token_in_the_wrong_place_is_not_repeated(program: Program, arguments: list[str]) -> None:
+    outcome = program(*arguments, WORKFLOW_RESULT_TOKEN=UUID_TOKEN)
+    assert outcome.code == 2
+    assert UUID_TOKEN[:6] not in outcome.stderr
+
+
+def test_request_as_an_argument_is_not_repeated(program: Program) -> None:
+    outcome = program("notify", VALID)
+    assert outcome.code == 2
+    assert UUID_TOKEN[:6] not in outcome.stderr
+
+
 def test_no_command_at_all_shows_the_help(program: Program) -> None:
     outcome = program()
     assert outcome.code == 2
@@ -115,7 +142,14 @@ class TestStreams:
     def test_full_disk_under_stdout_is_told(self, program: Program) -> None:
         done = shell(f"echo '{VALID}' | main.py validate >/dev/full", program.home)
         assert done.returncode == 78
-        assert done.stderr == "done, but stdout cannot be written: No space left on device\n"
+        assert done.stderr == (
+            "stdout cannot be written: No space left on device; all else is done\n"
+        )
+
+    def test_full_disk_under_the_help_is_told(self, program: Program) -> None:
+        done = shell("main.py --help >/dev/full", program.home)
+        assert done.returncode == 78
+        assert done.stderr == "stdout cannot be written: No space left on device\n"
 
     def test_closed_stderr_loses_the_message_not_the_exit_code(self, program: Program) -> None:
         assert shell("echo '{' | main.py validate 2>&-", program.home).returncode == 65

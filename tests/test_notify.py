@@ -28,7 +28,9 @@ API = {
     "update": "notify_update_provisioned_product_engine_workflow_result",
     "terminate": "notify_terminate_provisioned_product_engine_workflow_result",
 }
-NOTHING_SAVED = "Nothing was saved: run the same command again, it reports nothing twice"
+NOTHING_SAVED = (
+    "Nothing was saved on this machine: run the same command again, it reports nothing twice"
+)
 
 
 def test_result_ends_the_record(program: Program, sandbox: Sandbox) -> None:
@@ -124,8 +126,8 @@ class TestRefusedForGood:
         assert outcome.stdout == ""
         assert outcome.lines == [
             "rec-x: Service Catalog refused the result for good: ResourceNotFoundException: Record "
-            "rec-x not found; check the region, the account, RecordId and WorkflowToken. Nothing "
-            "was saved"
+            "rec-x not found; check the region, the account, RecordId and WorkflowToken, and "
+            "whether another result was reported before. Nothing was saved on this machine"
         ]
 
     def test_record_that_has_ended(self, program: Program, sandbox: Sandbox) -> None:
@@ -174,8 +176,8 @@ NOT_DELIVERED = {
     "drop-after": (
         'Connection was closed before we received a valid response from endpoint URL: "URL/"'
     ),
-    "half": "what answered is not Service Catalog, or broke off",
-    "rubbish": "what answered is not Service Catalog, or broke off",
+    "half": "what answered at URL/ is not AWS, or broke off",
+    "rubbish": "what answered at URL/ is not AWS, or broke off",
 }
 
 
@@ -186,7 +188,9 @@ def test_result_that_is_not_delivered_names_the_cause(
     sandbox = start_sandbox("--misbehave", kind)
     outcome = program("notify", stdin=REQUEST, **sandbox.environment)
     cause = NOT_DELIVERED[kind].replace("URL/", sandbox.url + "/")
-    assert outcome.lines == [f"rec-demo: not reported: {cause}. {NOTHING_SAVED}"]
+    unknown = kind in ("drop", "drop-after", "half", "rubbish")
+    state = "not known to be reported" if unknown else "not reported"
+    assert outcome.lines == [f"rec-demo: {state}: {cause}. {NOTHING_SAVED}"]
     assert (outcome.code, outcome.stdout) == (75, "")
     assert sandbox.status() == ("SUCCEEDED" if kind == "drop-after" else "IN_PROGRESS")
 
@@ -209,7 +213,7 @@ def test_answer_that_never_comes_is_not_waited_for(
     outcome = program("notify", stdin=REQUEST, **environment)
     assert outcome.code == 75
     cause = f'Read timeout on endpoint URL: "{sandbox.url}/"'
-    assert outcome.lines == [f"rec-demo: not reported: {cause}. {NOTHING_SAVED}"]
+    assert outcome.lines == [f"rec-demo: not known to be reported: {cause}. {NOTHING_SAVED}"]
 
 
 def test_interrupt_while_waiting_for_the_answer_says_that_it_may_be_reported(
@@ -232,9 +236,7 @@ def test_interrupt_while_waiting_for_the_answer_says_that_it_may_be_reported(
     process.send_signal(2)
     _, stderr = process.communicate()
     assert process.returncode == 75
-    assert stderr == (
-        f"rec-demo: not reported: interrupted; Service Catalog may have it. {NOTHING_SAVED}\n"
-    )
+    assert stderr == (f"rec-demo: not known to be reported: interrupted. {NOTHING_SAVED}\n")
 
 
 def wait_until_connected(pid: int, url: str) -> None:
@@ -256,13 +258,17 @@ SETTINGS: dict[str, tuple[dict[str, str], str]] = {
     "no region": ({"AWS_REGION": ""}, "You must specify a region; set AWS_REGION or give --region"),
     "no credentials": (
         {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
-        "Unable to locate credentials; set AWS_PROFILE, or run where a role gives them",
+        "Unable to locate credentials; set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where a role "
+        "gives them",
     ),
     "no such profile": (
         {"AWS_PROFILE": "nobody"},
-        "The config profile (nobody) could not be found",
+        "The config profile (nobody) could not be found; give another AWS_PROFILE or --profile",
     ),
-    "no URL": ({"AWS_ENDPOINT_URL_SERVICE_CATALOG": "nonsense"}, "Invalid endpoint: nonsense"),
+    "no URL": (
+        {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "nonsense"},
+        "Invalid endpoint: nonsense; check --endpoint-url and the AWS settings in the environment",
+    ),
     "nobody listens": (
         {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "http://127.0.0.1:1"},
         'Could not connect to the endpoint URL: "http://127.0.0.1:1/"',

@@ -157,6 +157,15 @@ def test_misbehaviour_that_is_none_is_wrong_usage(program: Program, wrong: str) 
     assert f"{wrong}: must be one of throttle, " in outcome.stderr
 
 
+@pytest.mark.parametrize("record_id", ["", "a b", "é", "a" * 101])
+def test_record_that_could_never_be_reported_is_wrong_usage(
+    program: Program, record_id: str
+) -> None:
+    outcome = program("sandbox", "--port", "0", "--record", record_id)
+    assert outcome.code == 2
+    assert "a record ID has 1 to 100 letters" in outcome.stderr
+
+
 def test_help_names_every_way_to_misbehave(program: Program) -> None:
     text = " ".join(program("sandbox", "--help").stdout.split())
     assert all(kind in text for kind in KINDS)

@@ -50,7 +50,7 @@ def _fill_closed_streams() -> None:
 
 def _missing_package(package: str) -> str:
     checkout = Path(__file__).resolve().parent.parent
-    return (
-        f"the Python package {package} is missing in {sys.executable}: "
-        f"run `make -C {checkout} venv`, then use {checkout}/.venv/bin/python"
-    )
+    missing = f"the Python package {package} is missing in {sys.executable}: run "
+    if (checkout / "Makefile").is_file():
+        return missing + f"`make -C {checkout} venv`, then use {checkout}/.venv/bin/python"
+    return missing + f"`{sys.executable} -m pip install {package}`"

@@ -5,6 +5,7 @@ This is the only file that reads stdin and the environment's requests, and that 
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -28,10 +29,12 @@ from workflow_result.problem import (
     show_tracebacks,
 )
 from workflow_result.schemas import API_OPERATIONS, schema_file
+from workflow_result.secret import keep_secret
 
 
 def main() -> int:
     """Run the command line in `sys.argv`; return the exit code. Every error is told here."""
+    keep_secret(os.environ.get(requests.TOKEN_VARIABLE, ""))
     try:
         return int(cli.main(standalone_mode=False) or ExitCode.DONE)
     except Problem as problem:
@@ -39,8 +42,8 @@ def main() -> int:
             say(line)
         say_traceback(problem)
         return problem.exit_code
-    except click.ClickException as error:
-        error.show()
+    except click.UsageError as error:
+        _say_usage(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -49,9 +52,27 @@ def main() -> int:
         return ExitCode.DONE
     except ModuleNotFoundError:
         raise
+    except OSError as error:  # of the help or the usage, which click prints
+        say(f"stdout cannot be written: {error.strerror}")
+        return ExitCode.SETUP
     except Exception as error:
         defect(error)
         return ExitCode.DEFECT
+
+
+def _say_usage(error: click.UsageError) -> None:
+    """Say what click would, but for arguments that should not be there: one may be a secret."""
+    message = error.format_message()
+    if "unexpected extra argument" in message:
+        message = "There is an argument too many; a request comes on stdin or with --input."
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        lines = message.splitlines()
+    elif error.ctx:
+        lines = [*error.ctx.get_usage().splitlines(), f"Error: {message}"]
+    else:
+        lines = [f"Error: {message}"]
+    for line in lines:
+        say(line)
 
 
 def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
@@ -93,15 +114,26 @@ def aws_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Command(click.Command):
+    """A command whose help has the program in its examples as it was called."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        name = sys.argv[0]
+        if shutil.which(Path(name).name):
+            name = Path(name).name
+        elif os.sep not in name:
+            name = f"./{name}"
+        return super().get_help(ctx).replace("PROGRAM", name)
+
+
+class Group(click.Group):
+    command_class = Command
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @debug_option
 def cli() -> None:
-    """Tell AWS Service Catalog how a Terraform run ended.
-
-    \b
-    Try it without an AWS account:
-      make demo
-    """
+    """Tell AWS Service Catalog how a Terraform run ended."""
 
 
 @cli.command()
@@ -116,7 +148,7 @@ def validate(operation: str, partial: bool, input_file: Path | None) -> None:
 
     \b
     Example:
-      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | main.py validate --partial
+      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | PROGRAM validate --partial
     """
     draft = _read_request(operation, input_file)
     if partial:
@@ -145,11 +177,11 @@ def notify(
     The same request again reports nothing twice.
 
     \b
-    Example, while `main.py sandbox` runs in another terminal:
+    Example, while `PROGRAM sandbox` runs in another terminal:
       export WORKFLOW_RESULT_TOKEN=965d4597-3088-41ae-87dc-3498daf1d69d
       export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
       export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
-      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | main.py notify
+      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | PROGRAM notify
     """
     from workflow_result.delivery import Delivery
 
@@ -197,7 +229,7 @@ def run(
 
     \b
     Example, with the message's JSON in a file:
-      main.py run --chdir ./artifact <message.json
+      PROGRAM run --chdir ./artifact <message.json
     """
     from workflow_result import message as messages
     from workflow_result.delivery import Delivery
@@ -247,7 +279,7 @@ def schema(operation: str) -> None:
 
     \b
     Example:
-      main.py schema --operation terminate
+      PROGRAM schema --operation terminate
     """
     _print(schema_file(operation).read_text(encoding="utf-8").rstrip("\n"))
 
@@ -286,7 +318,7 @@ def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...]) -> 
 
     \b
     Example, ended with Ctrl-C:
-      main.py sandbox --record rec-demo --record rec-other
+      PROGRAM sandbox --record rec-demo --record rec-other
     """
     from workflow_result.sandbox import serve
 
@@ -335,5 +367,5 @@ def _print(text: str) -> None:
         return
     except OSError as error:
         raise Problem(
-            ExitCode.SETUP, f"done, but stdout cannot be written: {error.strerror}"
+            ExitCode.SETUP, f"stdout cannot be written: {error.strerror}; all else is done"
         ) from None

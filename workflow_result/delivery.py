@@ -27,7 +27,10 @@ ADVICE = {
     "Signature": "check the AWS credentials and this machine's clock",
     "RequestTimeTooSkewed": "set this machine's clock",
     "OptInRequired": "enable the region for the account",
-    "NoCredentials": "set AWS_PROFILE, or run where a role gives them",
+    "NoCredentials": "set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where a role gives them",
+    "ProfileNotFound": "give another AWS_PROFILE or --profile",
+    "ConfigParse": "mend this file",
+    "ValueError": "check --endpoint-url and the AWS settings in the environment",
     "SSLError": "check AWS_CA_BUNDLE and this machine's certificates",
     "NoRegion": "set AWS_REGION or give --region",
 }
@@ -40,18 +43,20 @@ class Refused(Problem):
         super().__init__(
             ExitCode.REFUSED,
             f"{request.members['RecordId']}: Service Catalog refused the result for good: {cause}; "
-            "check the region, the account, RecordId and WorkflowToken. Nothing was saved",
+            "check the region, the account, RecordId and WorkflowToken, and whether another result "
+            "was reported before. Nothing was saved on this machine",
         )
 
 
 class NotDelivered(Problem):
     """Service Catalog has not taken this result, or not said so; another attempt may succeed."""
 
-    def __init__(self, request: Request, cause: str) -> None:
+    def __init__(self, request: Request, cause: str, *, sent: bool = False) -> None:
+        state = "not known to be reported" if sent else "not reported"
         super().__init__(
             ExitCode.NOT_DELIVERED,
-            f"{request.members['RecordId']}: not reported: {cause}. "
-            "Nothing was saved: run the same command again, it reports nothing twice",
+            f"{request.members['RecordId']}: {state}: {cause}. Nothing was saved on this machine: "
+            "run the same command again, it reports nothing twice",
         )
 
 
@@ -79,7 +84,13 @@ class Delivery:
 
         Raises `Refused` or `NotDelivered`.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionClosedError,
+            ParamValidationError,
+            ReadTimeoutError,
+        )
 
         try:
             self._client = self._client or self._new_client()
@@ -98,10 +109,11 @@ class Delivery:
         # OSError: a certificate bundle that is missing. ValueError: an endpoint that is no URL,
         # or `_NotAnAnswer`.
         except (BotoCoreError, OSError, ValueError) as error:
-            cause = str(error) or type(error).__name__
-            raise NotDelivered(request, _with_advice(type(error).__name__, cause)) from error
+            cause = _with_advice(type(error).__name__, str(error) or type(error).__name__)
+            sent = isinstance(error, ReadTimeoutError | ConnectionClosedError | _NotAnAnswer)
+            raise NotDelivered(request, cause, sent=sent) from error
         except KeyboardInterrupt:
-            raise NotDelivered(request, "interrupted; Service Catalog may have it") from None
+            raise NotDelivered(request, "interrupted", sent=True) from None
 
     def _new_client(self) -> Any:
         import boto3
@@ -147,7 +159,7 @@ def _check_answer(http_response: Any, **_: Any) -> None:
     except ValueError:
         whole = False
     if not whole:
-        raise _NotAnAnswer("what answered is not Service Catalog, or broke off")
+        raise _NotAnAnswer(f"what answered at {http_response.url} is not AWS, or broke off")
 
 
 def _with_advice(code: str, cause: str) -> str:

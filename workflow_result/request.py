@@ -15,7 +15,7 @@ from typing import Any
 
 from workflow_result.problem import ExitCode, Problem
 from workflow_result.schemas import Schema, load
-from workflow_result.secret import PIECE, keep_secret
+from workflow_result.secret import REAL_LENGTH, keep_secret
 
 MAX_BYTES = 16 * 1024 * 1024
 """10,000 outputs of a kilobyte and a half; no table of outputs that a person reads is larger."""
@@ -173,8 +173,9 @@ def _parse(text: str, place: str, draft: Draft) -> Any:
             text, object_pairs_hook=members, parse_constant=constant, parse_int=float
         )
     except json.JSONDecodeError as error:
+        fault = error.msg.removesuffix(" at").removesuffix(" starting")
         where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"not JSON: {error.msg} ({where})") from None
+        raise ValueError(f"not JSON: {fault} ({where})") from None
     except RecursionError:
         raise ValueError(f"nested more than {MAX_NESTING} deep") from None
     _walk(value, place, MAX_NESTING, draft)
@@ -229,7 +230,9 @@ def _decode_strings(value: Any, schema: Schema, place: str, draft: Draft) -> Non
             try:
                 value[key] = _parse(value[key], inner_place, draft)
             except ValueError as error:
-                draft.fault(inner_place, str(error))
+                draft.fault(
+                    inner_place, f"must be {_TYPES[rule['type']]} or its JSON text, but is {error}"
+                )
                 continue
         if value[key] is None and isinstance(value, dict):
             del value[key]
@@ -256,11 +259,12 @@ def _within(place: str, outer: str) -> bool:
 
 
 def _shown_tokens(members: Members) -> Iterator[str]:
-    # Both are printed on stdout, which ends up in logs and in Terraform's state.
+    # RecordId and IdempotencyToken are printed; the others are shown to whoever ordered.
     token = members.get("WorkflowToken")
-    for name in ("RecordId", "IdempotencyToken"):
-        if isinstance(token, str) and len(token) > PIECE and members.get(name) == token:
-            yield f"{name}: must not be the WorkflowToken, since it is shown in the output"
+    if isinstance(token, str) and len(token) >= REAL_LENGTH:
+        for name, value in members.items():
+            if name != "WorkflowToken" and token in json.dumps(value, ensure_ascii=False):
+                yield f"{name}: holds the WorkflowToken, and is shown to others"
 
 
 def _violations(members: Members, schema: Schema) -> Iterator[tuple[str, str]]:
@@ -300,12 +304,14 @@ def _violations(members: Members, schema: Schema) -> Iterator[tuple[str, str]]:
                 yield place, f"must have at least {rule} character{'s'[: rule > 1]}"
             case "maxLength":
                 yield place, f"has {len(value):,} characters, may have at most {rule:,}"
-            case "pattern" if not value:
-                yield place, f"must match {rule}"
             case "pattern":
+                if not value:  # of which the minimum length speaks
+                    continue
                 at = _first_mismatch(rule, value)
                 # One character of any other member is worth showing; of the token none is.
-                shown = "" if _plain(place) in TOKEN_KEYS else f" (U+{ord(value[at]):04X})"
+                shown = f" (U+{ord(value[at]):04X})"
+                if _plain(place) in TOKEN_KEYS:
+                    shown = " (white space)" if value[at].isspace() else ""
                 yield place, f"character {at + 1}{shown} is not allowed: must match {rule}"
             case other:
                 raise AssertionError(f"no message for the keyword {other}")

@@ -6,6 +6,7 @@ by botocore's service model alone, never by `schemas/`, so that a mistake there 
 """
 
 import json
+import re
 import threading
 import time
 import uuid
@@ -217,7 +218,7 @@ class Misbehaviour:
             kind, colon, times = text.partition(":")
             if kind not in KINDS or (colon and not times.isdecimal()):
                 raise click.BadParameter(
-                    f"{text}: must be one of {', '.join(KINDS)}, with :TIMES or without",
+                    f"{text}: must be one of {', '.join(KINDS)}, with : and a number or without",
                     param_hint="--misbehave",
                 )
             self._left.append((kind, int(times) if colon else float("inf")))
@@ -248,6 +249,12 @@ def serve(
     `announce` gets the URL once the port is open. Raises `Problem` (SETUP) where it is taken,
     `click.BadParameter` where `misbehave` names a kind that is none.
     """
+    for record_id in record_ids:
+        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,100}", record_id):
+            raise click.BadParameter(
+                f"{record_id}: a record ID has 1 to 100 letters, digits, hyphens and underscores",
+                param_hint="--record",
+            )
     service = ServiceCatalog(record_ids)
     misbehaviour = Misbehaviour(misbehave)
 
@@ -263,7 +270,7 @@ def serve(
             ExitCode.SETUP, f"port {port} on 127.0.0.1: {error.strerror}; --port 0 takes a free one"
         ) from None
     server.daemon_threads = True
-    say(f"records {', '.join(record_ids)} wait for their results; Ctrl-C ends the sandbox")
+    say(f"waiting for the results of {', '.join(record_ids)}; Ctrl-C ends the sandbox")
     announce(f"http://127.0.0.1:{server.server_port}")
     try:
         server.serve_forever()

@@ -13,6 +13,9 @@ PIECE = 6
 WORKFLOW_TOKEN = "(WorkflowToken)"
 SENSITIVE_VALUE = "(sensitive value)"
 
+REAL_LENGTH = 16
+"""Characters that a WorkflowToken has at the least, outside of tests."""
+
 _short: dict[str, str] = {}
 _pieces: dict[str, str] = {}
 
