@@ -28,9 +28,7 @@ API = {
     "update": "notify_update_provisioned_product_engine_workflow_result",
     "terminate": "notify_terminate_provisioned_product_engine_workflow_result",
 }
-NOTHING_SAVED = (
-    "Nothing was saved on this machine: run the same command again, it reports nothing twice"
-)
+SAVED = "It is saved: `resend` sends it"
 
 
 def test_result_ends_the_record(program: Program, sandbox: Sandbox) -> None:
@@ -127,7 +125,7 @@ class TestRefusedForGood:
         assert outcome.lines == [
             "rec-x: Service Catalog refused the result for good: ResourceNotFoundException: Record "
             "rec-x not found; check the region, the account, RecordId and WorkflowToken, and "
-            "whether another result was reported before. Nothing was saved on this machine"
+            "whether another result was reported before. It is kept as refused and not sent again"
         ]
 
     def test_record_that_has_ended(self, program: Program, sandbox: Sandbox) -> None:
@@ -190,7 +188,7 @@ def test_result_that_is_not_delivered_names_the_cause(
     cause = NOT_DELIVERED[kind].replace("URL/", sandbox.url + "/")
     unknown = kind in ("drop", "drop-after", "half", "rubbish")
     state = "not known to be reported" if unknown else "not reported"
-    assert outcome.lines == [f"rec-demo: {state}: {cause}. {NOTHING_SAVED}"]
+    assert outcome.lines == [f"rec-demo: {state}: {cause}. {SAVED}"]
     assert (outcome.code, outcome.stdout) == (75, "")
     assert sandbox.status() == ("SUCCEEDED" if kind == "drop-after" else "IN_PROGRESS")
 
@@ -213,7 +211,7 @@ def test_answer_that_never_comes_is_not_waited_for(
     outcome = program("notify", stdin=REQUEST, **environment)
     assert outcome.code == 75
     cause = f'Read timeout on endpoint URL: "{sandbox.url}/"'
-    assert outcome.lines == [f"rec-demo: not known to be reported: {cause}. {NOTHING_SAVED}"]
+    assert outcome.lines == [f"rec-demo: not known to be reported: {cause}. {SAVED}"]
 
 
 def test_interrupt_while_waiting_for_the_answer_says_that_it_may_be_reported(
@@ -236,7 +234,7 @@ def test_interrupt_while_waiting_for_the_answer_says_that_it_may_be_reported(
     process.send_signal(2)
     _, stderr = process.communicate()
     assert process.returncode == 75
-    assert stderr == (f"rec-demo: not known to be reported: interrupted. {NOTHING_SAVED}\n")
+    assert stderr == (f"rec-demo: not known to be reported: interrupted. {SAVED}\n")
 
 
 def wait_until_connected(pid: int, url: str) -> None:
@@ -281,7 +279,7 @@ def test_setting_that_is_missing_or_wrong_is_named(program: Program, name: str) 
     variables, cause = SETTINGS[name]
     environment = CREDENTIALS | {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "http://127.0.0.1:1"}
     outcome = program("notify", stdin=REQUEST, **environment | variables)
-    assert outcome.lines == [f"rec-demo: not reported: {cause}. {NOTHING_SAVED}"]
+    assert outcome.lines == [f"rec-demo: not reported: {cause}. {SAVED}"]
     assert outcome.code == 75
 
 

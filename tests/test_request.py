@@ -356,13 +356,15 @@ BAD_INPUTS: dict[str, tuple[bytes | str, list[str]]] = {
     "no JSON in a string": (
         without(Outputs="url=1"),
         [
-            "Outputs: must be a list or its JSON text, but is not JSON: Expecting value (line 1, column 1)"
+            "Outputs: must be a list or its JSON text, but is not JSON: Expecting value "
+            "(line 1, column 1)"
         ],
     ),
     "empty string for a list": (
         without(Outputs=""),
         [
-            "Outputs: must be a list or its JSON text, but is not JSON: Expecting value (line 1, column 1)"
+            "Outputs: must be a list or its JSON text, but is not JSON: Expecting value "
+            "(line 1, column 1)"
         ],
     ),
     "another type in a string": (

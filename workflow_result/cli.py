@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -80,6 +81,8 @@ def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
         show_tracebacks()
 
 
+JOURNAL_VARIABLE = "WORKFLOW_RESULT_JOURNAL"
+
 debug_option = click.option(
     "--debug",
     is_flag=True,
@@ -100,6 +103,15 @@ input_option = click.option(
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
     help=f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin.",
+)
+
+
+journal_option = click.option(
+    "--journal",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help=f"Where results are kept until they are delivered; else {JOURNAL_VARIABLE}, or a file in "
+    "your state directory.",
 )
 
 
@@ -162,11 +174,13 @@ def validate(operation: str, partial: bool, input_file: Path | None) -> None:
 @cli.command()
 @operation_option
 @input_option
+@journal_option
 @aws_options
 @debug_option
 def notify(
     operation: str,
     input_file: Path | None,
+    journal: Path | None,
     region: str | None,
     profile: str | None,
     endpoint_url: str | None,
@@ -184,10 +198,15 @@ def notify(
       echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | PROGRAM notify
     """
     from workflow_result.delivery import Delivery
+    from workflow_result.reporting import Reporter
 
     request = requests.check(_read_request(operation, input_file), operation)
-    # The journal's place: the request is saved before this line, and struck off after it.
-    Delivery(region, profile, endpoint_url).send(request)
+    reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
+    try:
+        if not reporter.is_reported(request):
+            reporter.report(request)
+    finally:
+        reporter.close()
     _print_json(requests.result(operation, request.members, reported=True))
 
 
@@ -212,12 +231,14 @@ def notify(
     type=click.FloatRange(min=0, min_open=True),
     help="Stop Terraform after this time, and report FAILED.",
 )
+@journal_option
 @aws_options
 @debug_option
 def run(
     chdir: Path,
     terraform: str,
     timeout: float | None,
+    journal: Path | None,
     region: str | None,
     profile: str | None,
     endpoint_url: str | None,
@@ -233,22 +254,112 @@ def run(
     """
     from workflow_result import message as messages
     from workflow_result.delivery import Delivery
-    from workflow_result.run import TerraformRun
+    from workflow_result.reporting import Reporter
+    from workflow_result.run import HOST_DIED, TerraformRun
 
     message = messages.read(_read_stdin("an operation message"))
     delivery = Delivery(region, profile, endpoint_url)
+    reporter = Reporter(_journal_path(journal), delivery)
     # boto3 is loaded while Terraform runs, so that the report does not have to wait for it.
     connecting = threading.Thread(target=delivery.connect, daemon=True)
     connecting.start()
-    with _signals_kept() as stop_requests:
-        ending = TerraformRun(message, chdir, terraform, timeout, stop_requests).run()
-        request = message.result(ending.outputs, ending.failure_reason)
-        say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
-        # From here on a signal changes nothing: a result that is not reported helps nobody.
-        connecting.join()
-        delivery.send(request)
+    try:
+        with _signals_kept() as stop_requests:
+            entry = reporter.begin(message.result([], HOST_DIED))
+            ending = TerraformRun(message, chdir, terraform, timeout, stop_requests).run()
+            request = message.result(ending.outputs, ending.failure_reason)
+            say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
+            # From here on a signal changes nothing: a result not reported helps nobody.
+            connecting.join()
+            reporter.report(request, instead_of=entry)
+    finally:
+        reporter.close()
     _print_json(requests.result(message.operation, request.members, reported=True))
     raise click.exceptions.Exit(ending.exit_code)
+
+
+@cli.command()
+@journal_option
+@aws_options
+@debug_option
+def resend(
+    journal: Path | None, region: str | None, profile: str | None, endpoint_url: str | None
+) -> None:
+    """Send every result that is still owed.
+
+    A run whose process is gone is reported FAILED. A result that Service Catalog has refused
+    is left alone. Each result goes to the region that it was meant for, unless --region is given.
+
+    \b
+    Example:
+      PROGRAM resend
+    """
+    from workflow_result.delivery import Delivery
+    from workflow_result.journal import Journal
+    from workflow_result.reporting import AT_ONCE, resend
+
+    opened = Journal(_journal_path(journal))
+    try:
+        delivery = Delivery(region, profile, endpoint_url, AT_ONCE)
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        code = resend(opened, delivery, region, progress=on_terminal)
+    finally:
+        opened.close()
+    raise click.exceptions.Exit(code)
+
+
+@cli.command()
+@journal_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, for programs.")
+@debug_option
+def pending(journal: Path | None, as_json: bool) -> None:
+    """List the results that Service Catalog does not have.
+
+    running: Terraform is at work; owed: `resend` sends it; refused: kept for you to look at.
+
+    \b
+    Example:
+      PROGRAM pending --json
+    """
+    from workflow_result.journal import Journal
+
+    opened = Journal(_journal_path(journal))
+    try:
+        entries = opened.pending()
+    finally:
+        opened.close()
+    rows = [
+        {
+            "record_id": entry.record_id,
+            "operation": entry.operation,
+            "state": entry.state,
+            "since": datetime.fromtimestamp(entry.since, UTC).isoformat(timespec="seconds"),
+            "tries": entry.tries,
+            "last_error": entry.last_error,
+            "region": entry.region,
+        }
+        for entry in entries
+    ]
+    if as_json:
+        _print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        tries = f"tried {row['tries']} times" if row["tries"] != 1 else "tried once"
+        line = (
+            f"{row['record_id']}  {row['operation']}  {row['state']}  since {row['since']}  {tries}"
+        )
+        _print(line + (f": {row['last_error']}" if row["last_error"] else ""))
+    if not rows:
+        say("nothing is owed")
+
+
+def _journal_path(option: Path | None) -> Path:
+    named = option or os.environ.get(JOURNAL_VARIABLE)
+    if named:
+        return Path(named)
+    from platformdirs import user_state_path
+
+    return user_state_path("workflow-result", appauthor=False) / "journal.sqlite3"
 
 
 @contextmanager

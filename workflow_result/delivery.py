@@ -10,7 +10,6 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from workflow_result.problem import ExitCode, Problem
 from workflow_result.request import Request
 from workflow_result.schemas import API_OPERATIONS
 
@@ -36,53 +35,49 @@ ADVICE = {
 }
 
 
-class Refused(Problem):
-    """Service Catalog will never take this result."""
+class NotDelivered(Exception):
+    """Service Catalog has not taken a result. `cause` is for a person, in one line.
 
-    def __init__(self, request: Request, cause: str) -> None:
-        super().__init__(
-            ExitCode.REFUSED,
-            f"{request.members['RecordId']}: Service Catalog refused the result for good: {cause}; "
-            "check the region, the account, RecordId and WorkflowToken, and whether another result "
-            "was reported before. Nothing was saved on this machine",
-        )
+    `refused`: it never will. `sent`: it may have taken it all the same, and not said so.
+    """
 
-
-class NotDelivered(Problem):
-    """Service Catalog has not taken this result, or not said so; another attempt may succeed."""
-
-    def __init__(self, request: Request, cause: str, *, sent: bool = False) -> None:
-        state = "not known to be reported" if sent else "not reported"
-        super().__init__(
-            ExitCode.NOT_DELIVERED,
-            f"{request.members['RecordId']}: {state}: {cause}. Nothing was saved on this machine: "
-            "run the same command again, it reports nothing twice",
-        )
+    def __init__(self, cause: str, *, refused: bool = False, sent: bool = False) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.refused = refused
+        self.sent = sent
 
 
 class Delivery:
-    """Sends requests to Service Catalog, all over one client, which the first one makes
-    if `connect` has not.
+    """Sends requests to Service Catalog, all over one client for a region.
 
     `region`, `profile` and `endpoint_url` are those of the AWS CLI; what is None comes from
     where boto3 finds it, and the region from AWS_REGION first, which boto3 does not read.
+    `at_once` is how many threads may send at the same time.
     """
 
-    def __init__(self, region: str | None, profile: str | None, endpoint_url: str | None) -> None:
-        self._region = region or os.environ.get("AWS_REGION") or None
+    def __init__(
+        self,
+        region: str | None,
+        profile: str | None,
+        endpoint_url: str | None,
+        at_once: int = 1,
+    ) -> None:
+        self.region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self._profile = profile
         self._endpoint_url = endpoint_url
-        self._client: Any = None
+        self._at_once = at_once
+        self._clients: dict[str | None, Any] = {}
 
-    def connect(self) -> None:
+    def connect(self, region: str | None = None) -> None:
         """Make the client before it is needed. Where it cannot be made, `send` says why."""
         with suppress(Exception):
-            self._client = self._new_client()
+            self._client(region)
 
-    def send(self, request: Request) -> None:
-        """Report one result. Returns when Service Catalog has it, now or from earlier.
+    def send(self, request: Request, region: str | None = None) -> None:
+        """Report one result, in this region or in that of this `Delivery`.
 
-        Raises `Refused` or `NotDelivered`.
+        Returns when Service Catalog has it, now or from earlier. Raises `NotDelivered`.
         """
         from botocore.exceptions import (
             BotoCoreError,
@@ -93,17 +88,17 @@ class Delivery:
         )
 
         try:
-            self._client = self._client or self._new_client()
+            client = self._client(region)
             # The API operation's name, as boto3 names its methods.
-            call = self._client.meta.method_to_api_mapping
+            call = client.meta.method_to_api_mapping
             method = next(m for m, api in call.items() if api == API_OPERATIONS[request.operation])
-            getattr(self._client, method)(**request.members)
+            getattr(client, method)(**request.members)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             cause = f"{code}: {error.response['Error'].get('Message') or 'no message'}"
             if code in REFUSALS:
-                raise Refused(request, _short(cause)) from error
-            raise NotDelivered(request, _with_advice(code, cause)) from error
+                raise NotDelivered(_short(cause), refused=True) from error
+            raise NotDelivered(_with_advice(code, cause)) from error
         except ParamValidationError:  # what `check` let through, botocore would not send: a defect
             raise
         # OSError: a certificate bundle that is missing. ValueError: an endpoint that is no URL,
@@ -111,11 +106,17 @@ class Delivery:
         except (BotoCoreError, OSError, ValueError) as error:
             cause = _with_advice(type(error).__name__, str(error) or type(error).__name__)
             sent = isinstance(error, ReadTimeoutError | ConnectionClosedError | _NotAnAnswer)
-            raise NotDelivered(request, cause, sent=sent) from error
+            raise NotDelivered(cause, sent=sent) from error
         except KeyboardInterrupt:
-            raise NotDelivered(request, "interrupted", sent=True) from None
+            raise NotDelivered("interrupted", sent=True) from None
 
-    def _new_client(self) -> Any:
+    def _client(self, region: str | None) -> Any:
+        region = region or self.region
+        if region not in self._clients:
+            self._clients[region] = self._new_client(region)
+        return self._clients[region]
+
+    def _new_client(self, region: str | None) -> Any:
         import boto3
         import botocore.session
         from botocore.config import Config
@@ -135,11 +136,16 @@ class Delivery:
         )
         client = boto3.session.Session(botocore_session=session).client(
             "servicecatalog",
-            region_name=self._region,
+            region_name=region,
             endpoint_url=self._endpoint_url,
             # An answer takes Service Catalog well under a second. Standard mode makes three
             # attempts (AWS_MAX_ATTEMPTS changes that), so no call lasts longer than a minute.
-            config=Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"}),
+            config=Config(
+                connect_timeout=5,
+                read_timeout=10,
+                retries={"mode": "standard"},
+                max_pool_connections=self._at_once,
+            ),
         )
         client.meta.events.register("after-call.service-catalog", _check_answer)
         return client

@@ -41,7 +41,7 @@ class Style(StrEnum):
     YELLOW = "33"
 
 
-def say(line: str, style: Style | None = None) -> None:
+def say(line: str, style: Style | None = None, end: str = "\n") -> None:
     """Write one line for a person to stderr, without any piece of a secret.
 
     Control characters are replaced, so that text from elsewhere neither breaks the line nor
@@ -52,7 +52,7 @@ def say(line: str, style: Style | None = None) -> None:
     if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(text + end)
         sys.stderr.flush()
 
 

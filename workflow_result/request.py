@@ -114,7 +114,7 @@ def check(draft: Draft, operation: str) -> Request:
     Raises `Problem` (INVALID) with a line for every rule that the request breaks.
     """
     if "IdempotencyToken" not in draft.members:
-        draft.members["IdempotencyToken"] = _derive_token(operation, draft.members)
+        draft.members["IdempotencyToken"] = digest_of(operation, draft.members)
     _check_members(draft, load(operation))
     return Request(operation, draft.members)
 
@@ -243,8 +243,8 @@ def _decode_strings(value: Any, schema: Schema, place: str, draft: Draft) -> Non
 # --- checking -----------------------------------------------------------------------------
 
 
-def _derive_token(operation: str, members: Members) -> str:
-    """The IdempotencyToken of a result: the same for the same request, on any machine."""
+def digest_of(operation: str, members: Mapping[str, Any]) -> str:
+    """Return 64 hexadecimal digits: the same for the same request, on any machine."""
     canonical = json.dumps([operation, members], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 

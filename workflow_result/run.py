@@ -29,6 +29,12 @@ from workflow_result.problem import ExitCode, Style, defect, say
 from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
 from workflow_result.secret import SENSITIVE_VALUE, keep_secret
 
+HOST_DIED = (
+    "The engine's process ended before Terraform did, so how far Terraform came is not known: "
+    "its host may have failed."
+)
+"""FailureReason of a run that ended without a word."""
+
 GRACE = 60.0
 """Seconds that Terraform gets after each signal to stop, before the next, harder one."""
 
