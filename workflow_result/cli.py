@@ -420,8 +420,15 @@ def schema(operation: str) -> None:
     "KIND: throttle, unavailable, broken, access-denied, expired-token, invalid, bad-signature, "
     "quote, drop, drop-after, half, rubbish, silent.",
 )
+@click.option(
+    "--delay",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=0,
+    help="Take this long over each result.",
+)
 @debug_option
-def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...]) -> None:
+def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...], delay: float) -> None:
     """Run a local Service Catalog endpoint, to try everything without an AWS account.
 
     It takes results for its records, answers DescribeRecord, and prints its URL on stdout.
@@ -433,7 +440,7 @@ def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...]) -> 
     """
     from workflow_result.sandbox import serve
 
-    serve(port, records, misbehave, announce=_print)
+    serve(port, records, misbehave, delay, announce=_print)
 
 
 def _read_request(operation: str, input_file: Path | None) -> requests.Draft:

@@ -5,6 +5,7 @@ for the three operations that report a result and for DescribeRecord. What it ta
 by botocore's service model alone, never by `schemas/`, so that a mistake there shows.
 """
 
+import gc
 import json
 import re
 import threading
@@ -206,7 +207,8 @@ ERRORS = {
 }
 KINDS = [*ERRORS, "quote", "drop", "drop-after", "half", "rubbish", "silent"]
 """quote: refuse, and quote the whole request; drop: close the connection, drop-after: once the
-result is taken; half: half an answer; rubbish: a web page; silent: never answer."""
+result is taken; half: take it, and answer by half; rubbish: answer with a web page; silent:
+never answer."""
 
 
 class Misbehaviour:
@@ -242,9 +244,11 @@ def serve(
     port: int,
     record_ids: Sequence[str],
     misbehave: Sequence[str],
+    delay: float,
     announce: Callable[[str], None],
 ) -> None:
-    """Serve on 127.0.0.1:`port` (0: a free one) until interrupted.
+    """Serve on 127.0.0.1:`port` (0: a free one) until interrupted, each result after `delay`
+    seconds.
 
     `announce` gets the URL once the port is open. Raises `Problem` (SETUP) where it is taken,
     `click.BadParameter` where `misbehave` names a kind that is none.
@@ -263,14 +267,16 @@ def serve(
 
     BoundHandler.service = service
     BoundHandler.misbehaviour = misbehaviour
+    BoundHandler.delay = delay
+    gc.enable()  # unlike the other commands, this one lives long
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), BoundHandler)
+        server = Server(("127.0.0.1", port), BoundHandler)
     except OSError as error:
         raise Problem(
             ExitCode.SETUP, f"port {port} on 127.0.0.1: {error.strerror}; --port 0 takes a free one"
         ) from None
-    server.daemon_threads = True
-    say(f"waiting for the results of {', '.join(record_ids)}; Ctrl-C ends the sandbox")
+    some = record_ids if len(record_ids) <= 5 else [*record_ids[:5], "…"]
+    say(f"waiting for the results of {', '.join(some)}; Ctrl-C ends the sandbox")
     announce(f"http://127.0.0.1:{server.server_port}")
     try:
         server.serve_forever()
@@ -278,43 +284,61 @@ def serve(
         server.server_close()
 
 
+class Server(ThreadingHTTPServer):
+    """A thread a connection; many clients may knock at once."""
+
+    request_queue_size = 128
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: a client that has gone away has its reasons."""
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection: a call a request, answered as AWS would, or as told to misbehave."""
 
     service: ServiceCatalog
     misbehaviour: Misbehaviour
+    delay: float = 0
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer leaves in one piece
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         prefix, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
-        kind = self.misbehaviour.next() if operation in RECORD_TYPES else None
+        kind = None
+        if operation in RECORD_TYPES:
+            kind = self.misbehaviour.next()
+            time.sleep(self.delay)
+        call = operation
         try:
             if prefix != service_model().metadata["targetPrefix"]:
                 raise ServiceError(
                     "UnknownOperationException", "X-Amz-Target names no Service Catalog operation"
                 )
+            members = _parse(body)
+            about = [members[n] for n in ("Id", "RecordId", "IdempotencyToken") if n in members]
+            call = " ".join([operation, *(str(value) for value in about)])
             if kind:
-                self._misbehave(kind, operation, body)
+                say(f"{call}: misbehaving ({kind})")
+                self._misbehave(kind, operation, members)
                 return
-            output = self.service.answer(operation, _parse(body))
+            output = self.service.answer(operation, members)
         except ServiceError as error:
-            say(f"{operation}: {error.code}")
+            say(f"{call}: {error.code}")
             self._reply(error.status, {"__type": error.code, "message": str(error)})
         else:
-            say(f"{operation}: OK")
+            say(f"{call}: OK")
             self._reply(200, output)
 
-    def _misbehave(self, kind: str, operation: str, body: bytes) -> None:
-        say(f"{operation}: misbehaving ({kind})")
+    def _misbehave(self, kind: str, operation: str, members: Members) -> None:
         if kind in ERRORS:
             raise ERRORS[kind]
         if kind == "quote":
-            raise ServiceError("InvalidParametersException", f"not valid: {body.decode()}")
+            raise ServiceError("InvalidParametersException", f"not valid: {json.dumps(members)}")
         self.close_connection = True
+        if kind in ("drop-after", "half"):
+            self.service.answer(operation, members)
         match kind:
-            case "drop-after":
-                self.service.answer(operation, _parse(body))
             case "half":
                 self._send(200, b'{"half', length=20)
             case "rubbish":
