@@ -83,6 +83,16 @@ def real_provider_mirror() -> Path:
     return Path(mirror)
 
 
+def stand_in_mirror(parent: Path) -> Path:
+    """A filesystem mirror with the stand-in in it, from which `init` installs it."""
+    version = json.loads(subprocess.check_output(["terraform", "version", "-json"]))
+    mirror = parent / "mirror"
+    provider = mirror / "registry.terraform.io" / "hashicorp" / "external" / "2.0.0"
+    provider.mkdir(parents=True)
+    stand_in_folder(parent).rename(provider / version["platform"])
+    return mirror
+
+
 def stand_in_folder(parent: Path) -> Path:
     """A folder with the stand-in, under the name that Terraform looks for."""
     folder = parent / "stand-in"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import MAIN, UUID_TOKEN, Outcome, Sandbox, clean_environment
+from terraform_cli import stand_in_mirror
 
 TRACER = {"Key": "SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE", "Value": "pp-1"}
 MESSAGE = {
@@ -153,6 +154,20 @@ resource "terraform_data" "slow" {
   }
 }
 """
+
+
+def external_provider(engine: Engine) -> str:
+    """The path of a CLI configuration with the stand-in for hashicorp/external."""
+    config = engine.home / "terraform.rc"
+    mirror = stand_in_mirror(engine.home)
+    config.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n'
+    )
+    return str(config)
+
+
+def external_program(program: list[str]) -> str:
+    return f'data "external" "program" {{\n  program = {json.dumps(program)}\n}}\n'
 
 
 class TestSuccess:
@@ -385,6 +400,13 @@ class TestFailure:
         assert engine.run().code == 1
         assert engine.reason() == "terraform apply was killed by SIGKILL."
 
+    def test_provider_that_died(self, engine: Engine) -> None:
+        """The data source's program ends the provider, which started it."""
+        engine.configure(external_program(["sh", "-c", "kill -9 $PPID"]))
+        assert engine.run(TF_CLI_CONFIG_FILE=external_provider(engine)).code == 1
+        assert engine.reason().startswith("terraform plan failed:\n")
+        assert "did not respond" in engine.reason()
+
     def test_program_that_says_why_it_fails_in_plain_text(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
         program = engine.wrapper("echo licence expired >&2; exit 7")
@@ -547,15 +569,16 @@ class TestStopping:
             f"Terraform was stopped during init: {kind.name} received"
         )
 
-    def test_signal_in_plan_reports_failed(self, engine: Engine) -> None:
-        """A state that does not come holds up the plan."""
-        engine.configure(ONE_RESOURCE)
-        slow_plan = '[ "$1" != plan ] || { echo planning; sleep 60; }; exec terraform "$@"'
-        process = engine.start("--terraform", engine.wrapper(slow_plan))
-        read_until(process, "planning")
-        process.send_signal(signal.SIGTERM)
+    @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+    def test_signal_in_plan_reports_failed(self, engine: Engine, kind: signal.Signals) -> None:
+        engine.configure(external_program(["sleep", "60"]))
+        process = engine.start(TF_CLI_CONFIG_FILE=external_provider(engine))
+        read_until(process, "data.external.program: Refreshing")
+        process.send_signal(kind)
         assert engine.end(process).code == 1
-        assert engine.reason().startswith("Terraform was stopped during plan: SIGTERM received")
+        assert engine.reason().startswith(
+            f"Terraform was stopped during plan: {kind.name} received"
+        )
 
     def test_second_signal_ends_it_at_once(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)

@@ -1,10 +1,10 @@
 """FailureReason: all that the person who ordered the product gets to see of a failure."""
 
-import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
+from workflow_result.problem import ESCAPES
 from workflow_result.secret import hide
 
 MAX_LENGTH = 2048
@@ -12,8 +12,6 @@ MAX_LENGTH = 2048
 
 _MAX_SUMMARY = 300  # a summary is a line; what is longer is a detail in the wrong place
 _CUT = " …"
-# ECMA-48: control sequences (colours), operating system commands (links), two-byte escapes.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def failure_reason(headline: str, errors: list[TerraformError], said: list[str])
 
 def clean(text: str) -> str:
     """Return `text` without secrets, colours and whatever else AWS does not allow."""
-    text = _ESCAPES.sub("", hide(text)).replace("\r\n", "\n").replace("\r", "\n")
+    text = ESCAPES.sub("", hide(text)).replace("\r\n", "\n").replace("\r", "\n")
     allowed = (
         "\ufffd" if c > "\ufffd" or "\ud800" <= c <= "\udfff" else c
         for c in text

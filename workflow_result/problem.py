@@ -1,6 +1,7 @@
 """How the program says that something is wrong: an exit code, and lines for a person."""
 
 import os
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -8,6 +9,9 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from workflow_result.secret import hide
+
+# ECMA-48: control sequences (colours), operating system commands (links), two-byte escapes.
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 class ExitCode(IntEnum):
@@ -48,7 +52,7 @@ def say(line: str, style: Style | None = None, end: str = "\n") -> None:
     drives the terminal. A stderr that is closed loses the line, not the result. `style` counts
     on a terminal, and where NO_COLOR (https://no-color.org) is not set.
     """
-    text = "".join(c if c.isprintable() else " " for c in hide(line))
+    text = "".join(c if c.isprintable() else " " for c in ESCAPES.sub("", hide(line)))
     if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened

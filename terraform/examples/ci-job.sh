@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# MESSAGE='{…}' STATE_BUCKET=… terraform/examples/ci-job.sh
+#
+# A CI job for one message of Service Catalog's queues. It does what `run` leaves to the engine:
+# fetch the artifact, keep the state, use the launch role. Needs aws, jq, terraform and main.py.
+set -euo pipefail
+
+field() { jq -r "$1 // empty" <<<"$MESSAGE"; }
+
+# What fails before `run` takes over has to be reported, too.
+report_failed() {
+  jq '{WorkflowToken: .token, RecordId: .recordId, Status: "FAILED",
+       FailureReason: "The engine could not prepare the run."}' <<<"$MESSAGE" |
+    main.py notify --operation "$(field .operation | cut -d_ -f1 | tr '[:upper:]' '[:lower:]')"
+}
+trap report_failed ERR
+
+work=$(mktemp -d)
+cd "$work"
+
+path=$(field .artifact.path) # S3://bucket/key; absent from a terminate message
+if [ -n "$path" ]; then
+  aws s3 cp "s3://${path#[sS]3://}" artifact.tar.gz
+  tar -xzf artifact.tar.gz
+fi
+
+cat >engine_backend.tf <<EOF
+terraform {
+  backend "s3" {
+    bucket = "$STATE_BUCKET"
+    key    = "$(field .provisionedProductId)"
+    region = "$AWS_REGION"
+  }
+}
+EOF
+cat >engine_override.tf <<EOF
+provider "aws" {
+  assume_role {
+    role_arn = "$(field .launchRoleArn)"
+  }
+}
+EOF
+grep -qs '^provider "aws"' ./*.tf || echo 'provider "aws" {}' >engine_provider.tf
+
+trap - ERR
+main.py run --timeout 3000 <<<"$MESSAGE"
