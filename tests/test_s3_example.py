@@ -86,6 +86,10 @@ def test_bucket_has_the_tags_and_the_record_has_the_buckets_name(
     assert sandbox.status() == "SUCCEEDED"
 
 
+needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="jq is missing on PATH")
+
+
+@needs_jq
 def test_ci_job_provisions_and_terminates(
     tmp_path: Path,
     moto_url: str,
