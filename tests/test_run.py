@@ -405,7 +405,7 @@ class TestFailure:
         engine.configure(external_program(["sh", "-c", "kill -9 $PPID"]))
         assert engine.run(TF_CLI_CONFIG_FILE=external_provider(engine)).code == 1
         assert engine.reason().startswith("terraform plan failed:\n")
-        assert "did not respond" in engine.reason()
+        assert "ReadDataSource" in engine.reason()
 
     def test_program_that_says_why_it_fails_in_plain_text(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
