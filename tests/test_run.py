@@ -626,6 +626,15 @@ class TestStopping:
         assert engine.end(process).code == 0
         assert engine.sandbox.status() == "SUCCEEDED"
 
+    def test_time_out_counts_for_a_terraform_that_closed_its_streams(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        mute = engine.wrapper("exec >&- 2>&-; exec sleep 60")
+        outcome = engine.run("--terraform", mute, "--timeout", "1")
+        assert outcome.code == 1
+        assert engine.reason() == (
+            "Terraform was stopped during init: it did not end within 1 seconds."
+        )
+
     def test_nothing_is_left_running(self, engine: Engine) -> None:
         engine.configure(SLOW)
         assert engine.run("--timeout", "3").code == 1

@@ -181,15 +181,17 @@ class TerraformRun:
         except PermissionError:
             headline = f"{self._program} cannot be run on the engine's machine"
             raise _Failed(headline, ExitCode.SETUP) from None
-        for line in self._lines(child):
-            self._take(name, line)
-        code = child.wait()
+        try:
+            for line in self._lines(child):
+                self._take(name, line)
+        finally:  # whatever went wrong here, Terraform must not go on unseen
+            code = self._wait(child)
         if code == 0 and (name == "apply" or not self._stopped_by):
             return
         self._raise_if_stopped(name)
         program = Path(self._program).name
         if code < 0:
-            raise _Failed(f"{program} {name} was killed by {signal.Signals(-code).name}")
+            raise _Failed(f"{program} {name} was killed by {_signal_name(-code)}")
         more = "" if self._errors or self._said else f" with exit status {code}"
         raise _Failed(f"{program} {name} failed{more}")
 
@@ -212,7 +214,7 @@ class TerraformRun:
             assert stream is not None  # it is a pipe
             threading.Thread(target=read, args=[stream], daemon=True).start()
         open_streams, ended_at = 2, None
-        while open_streams:
+        while open_streams or child.poll() is None:
             self._attend(child)
             try:
                 line = lines.get(timeout=0.2)
@@ -227,6 +229,14 @@ class TerraformRun:
                 open_streams -= 1
             else:
                 yield line
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> int:
+        """Return the child's exit code. Where it still runs, nobody listens: stop it."""
+        while child.poll() is None:
+            self._stop(child, "nobody listens to it")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(self._grace)
+        return child.wait()
 
     def _take(self, step: str, line: bytes) -> None:
         """Take in one line of Terraform's, and tell it."""
@@ -279,6 +289,13 @@ class TerraformRun:
         say(f"stopping Terraform with {number.name}: {reason}", Style.YELLOW)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _check_plan(plan: int) -> None:
