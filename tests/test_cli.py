@@ -14,6 +14,10 @@ from conftest import MAIN, ROOT, UUID_TOKEN, Program, Sandbox, clean_environment
 
 COMMANDS = ["validate", "notify", "run", "schema", "sandbox"]
 VALID = f'{{"RecordId": "rec-demo", "Status": "SUCCEEDED", "WorkflowToken": "{UUID_TOKEN}"}}'
+MESSAGE = (
+    f'{{"token": "{UUID_TOKEN}", "operation": "PROVISION_PRODUCT", "recordId": "rec-demo", '
+    '"provisionedProductId": "pp-1"}'
+)
 
 
 def shell(script: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -184,9 +188,12 @@ class TestMissingPackages:
         )
 
     @pytest.mark.parametrize(
-        ("package", "command"), [("jsonschema", "validate"), ("boto3", "notify")]
+        ("package", "command", "source"),
+        [("jsonschema", "validate", VALID), ("boto3", "notify", VALID), ("boto3", "run", MESSAGE)],
     )
-    def test_one_missing_package_is_named(self, tmp_path: Path, package: str, command: str) -> None:
+    def test_one_missing_package_is_named(
+        self, tmp_path: Path, package: str, command: str, source: str
+    ) -> None:
         hidden = (
             "import sys, runpy\n"
             f"sys.modules[{package!r}] = None\n"
@@ -195,7 +202,7 @@ class TestMissingPackages:
         )
         done = subprocess.run(
             [sys.executable, "-c", hidden],
-            input=VALID,
+            input=source,
             capture_output=True,
             text=True,
             env=clean_environment(tmp_path),

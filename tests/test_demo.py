@@ -51,6 +51,7 @@ def test_demo_sends_a_result_through_terraform_and_leaves_nothing(tmp_path: Path
     assert "url = https://demo.example.com" in after
     assert UUID_TOKEN not in done.stdout + done.stderr
     assert left_over(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
 def test_demo_without_terraform_says_so_and_shows_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 This is the only file that reads stdin and the environment's requests, and that prints.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -258,6 +259,8 @@ def run(
     from workflow_result.run import HOST_DIED, TerraformRun
 
     message = messages.read(_read_stdin("an operation message"))
+    if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
+        raise ModuleNotFoundError(name="boto3")
     delivery = Delivery(region, profile, endpoint_url)
     reporter = Reporter(_journal_path(journal), delivery)
     # boto3 is loaded while Terraform runs, so that the report does not have to wait for it.

@@ -32,6 +32,7 @@ def demo() -> None:
             "AWS_ACCESS_KEY_ID": "sandbox",
             "AWS_SECRET_ACCESS_KEY": "sandbox",
             "WORKFLOW_RESULT_TOKEN": TOKEN,
+            "WORKFLOW_RESULT_JOURNAL": f"{folder}/journal.sqlite3",
             "CHECKPOINT_DISABLE": "1",  # Terraform asks nobody whether it is up to date
         }
         print("The order, as Service Catalog has it while it waits for the engine:")
