@@ -3,6 +3,7 @@
 This is the only file that reads stdin and the environment's requests, and that prints.
 """
 
+import errno
 import importlib.util
 import json
 import os
@@ -54,10 +55,10 @@ def main() -> int:
         return ExitCode.DONE
     except ModuleNotFoundError:
         raise
-    except OSError as error:  # of the help or the usage, which click prints
-        say(f"stdout cannot be written: {error.strerror}")
-        return ExitCode.SETUP
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # under click's help
+            say(f"stdout cannot be written: {error.strerror}")
+            return ExitCode.SETUP
         defect(error)
         return ExitCode.DEFECT
 
