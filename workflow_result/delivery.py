@@ -7,6 +7,7 @@ ResourceNotFoundException; every AWS service has the common ones besides
 
 import json
 import os
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -63,11 +64,22 @@ class Delivery:
         endpoint_url: str | None,
         at_once: int = 1,
     ) -> None:
-        self.region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        self._region = (
+            region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        )
         self._profile = profile
         self._endpoint_url = endpoint_url
         self._at_once = at_once
         self._clients: dict[str | None, Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def region(self) -> str | None:
+        """Where results go. Where only the profile says it, the client is made to find out."""
+        if self._region is None:
+            with suppress(Exception):
+                self._region = self._client(None).meta.region_name
+        return self._region
 
     def connect(self, region: str | None = None) -> None:
         """Make the client before it is needed. Where it cannot be made, `send` says why."""
@@ -111,10 +123,11 @@ class Delivery:
             raise NotDelivered("interrupted", sent=True) from None
 
     def _client(self, region: str | None) -> Any:
-        region = region or self.region
-        if region not in self._clients:
-            self._clients[region] = self._new_client(region)
-        return self._clients[region]
+        region = region or self._region
+        with self._lock:
+            if region not in self._clients:
+                self._clients[region] = self._new_client(region)
+            return self._clients[region]
 
     def _new_client(self, region: str | None) -> Any:
         import boto3

@@ -9,9 +9,18 @@ A result goes through these states, and each move is one transaction:
 should the process die: FAILED. `owed` holds the whole request. `refused` holds it without the
 WorkflowToken, for a person to look at. `reported` holds only that it was reported.
 
-Whoever works on an entry is its owner, and proves to be alive by a lock on a file beside the
-journal. The kernel takes the lock back however a process ends; no clock and no process id is
-asked, both of which come round again. It works between hosts where the file system has locks.
+Whoever works on an entry is its owner: a number, and a lock on the byte at this offset of an
+empty file beside the journal, which is never removed. The kernel takes the lock back however a
+process ends, and gives it to no child; no clock and no process id is asked, both of which come
+round again. It works between hosts where the file system has locks, which SQLite needs, too.
+Owners are entered and looked at in transactions only, so nobody sees one that has no lock yet.
+
+Where a WorkflowToken has been, nothing must be left of it. SQLite overwrites what is deleted
+with zeros (secure_delete), but for two cases:
+* rows that it moves from one page to another leave their bytes behind. Only whole pages of long
+  rows are never moved, so `_PADDING` keeps the request out of the first page of its row;
+* a page that was free before is not restored after a crash in the middle of a transaction, and
+  keeps what the transaction wrote. So there are none: auto_vacuum cuts them off the file.
 
 The journal knows nothing of AWS: see `delivery` for that.
 """
@@ -20,35 +29,45 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workflow_result.problem import ExitCode, Problem
 from workflow_result.request import Request, digest_of
-from workflow_result.secret import hide
+from workflow_result.secret import hide, keep_secret
 
-VERSION = 1
-"""Of the tables, in `PRAGMA user_version`: an older program refuses a newer journal."""
+APPLICATION = int.from_bytes(b"WfRe")
+"""In `PRAGMA application_id`, so that another program's database is not taken for a journal."""
 
-_TABLES = """
-CREATE TABLE result (
-    digest     TEXT PRIMARY KEY,  -- of operation and request: the same result is the same entry
-    state      TEXT NOT NULL CHECK (state IN ('running', 'owed', 'refused', 'reported')),
-    operation  TEXT NOT NULL,
-    record_id  TEXT NOT NULL,
-    region     TEXT,              -- that it is to be sent to; NULL: whichever is set
-    request    TEXT,              -- JSON; NULL once it is reported
-    owner      TEXT,              -- whose lock tells whether somebody works on it
-    since      REAL NOT NULL,     -- seconds since 1970
-    tries      INTEGER NOT NULL DEFAULT 0,
-    last_error TEXT
-);
-CREATE INDEX pending ON result (state, since) WHERE state != 'reported';
-"""
+STEPS = (
+    """
+    CREATE TABLE result (
+        digest     TEXT PRIMARY KEY,  -- of operation and request: the same result, the same entry
+        state      TEXT NOT NULL CHECK (state IN ('running', 'owed', 'refused', 'reported')),
+        operation  TEXT NOT NULL,
+        record_id  TEXT NOT NULL,
+        region     TEXT,              -- that it is to be sent to; NULL: whichever is set
+        request    TEXT,              -- JSON; NULL once it is reported
+        owner      INTEGER,           -- whose lock tells whether somebody works on it
+        since      REAL NOT NULL,     -- seconds since 1970; for people, and for the order
+        tries      INTEGER NOT NULL DEFAULT 0,
+        last_error TEXT
+    );
+    CREATE INDEX pending ON result (state, since) WHERE state != 'reported';
+    """,
+)
+"""Each brings the tables from one version to the next; `PRAGMA user_version` counts them. An older
+journal is brought up to date when it is opened, a newer one refused."""
+
+_PAGE = 4096
+_PADDING = " " * _PAGE
+"""White space before the JSON, more than a row has in its first page."""
 
 BUSY_SECONDS = 30
 """How long to wait for other processes; a transaction takes milliseconds."""
@@ -84,9 +103,14 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._owner: str | None = None
+        # SQLite and the locks have to agree on the file, whatever links lead there.
+        self._path = Path(os.path.realpath(path))
+        self._owner: int | None = None
         self._lock: int | None = None
+        if path.parts[:1] == ("~",):  # nobody has made a home directory of it
+            raise JournalProblem(
+                f"the journal {path} cannot be used: set HOME, or name a file with --journal"
+            )
         with self._problems_named():
             self._database = self._open()
 
@@ -102,14 +126,30 @@ class Journal:
 
     def begin(self, request: Request, region: str | None) -> str:
         """Enter a run that begins. `request` is owed if this process dies. Returns its digest."""
-        return self._enter("running", request, region, instead_of=None)
+        with self._transaction() as database:
+            return self._enter(database, "running", request, region)
 
-    def owe(self, request: Request, region: str | None, instead_of: str | None = None) -> str:
-        """Enter a result, instead of the run with this digest. Returns its digest.
+    def owe(
+        self, request: Request, region: str | None, instead_of: str | None = None
+    ) -> str | None:
+        """Enter a result, instead of the run with this digest.
 
-        It is on disk when this returns.
+        Returns its digest, or None where it was reported before. It is on disk when this returns.
         """
-        return self._enter("owed", request, region, instead_of)
+        with self._transaction() as database:
+            if instead_of:
+                self._drop(database, instead_of)
+            found = database.execute(
+                "SELECT 1 FROM result WHERE digest = ? AND state = 'reported'", [_digest(request)]
+            )
+            if found.fetchone():
+                return None
+            return self._enter(database, "owed", request, region)
+
+    def drop(self, digest: str) -> None:
+        """Forget a run."""
+        with self._transaction() as database:
+            self._drop(database, digest)
 
     def settle(self, digests: Sequence[str]) -> None:
         """Strike results off: keep only that they were reported."""
@@ -125,7 +165,7 @@ class Journal:
         self._change(
             "UPDATE result SET state = 'refused', owner = NULL, last_error = :cause, "
             "request = json_remove(request, '$.WorkflowToken'), tries = tries + 1 "
-            "WHERE digest = :digest",
+            "WHERE digest = :digest AND state = 'owed'",
             digest,
             cause,
         )
@@ -133,176 +173,243 @@ class Journal:
     def keep(self, digest: str, cause: str) -> None:
         """Keep a result as owed, after a try that failed."""
         self._change(
-            "UPDATE result SET owner = NULL, last_error = :cause, tries = tries + 1 "
-            "WHERE digest = :digest",
+            # Another process may have become its owner since: a `notify` by hand.
+            "UPDATE result SET owner = nullif(owner, :own), last_error = :cause, "
+            "tries = tries + 1 WHERE digest = :digest AND state = 'owed'",
             digest,
             cause,
         )
 
     # --- all of them ------------------------------------------------------------------------
 
-    def claim(self) -> list[tuple[Entry, Request]]:
+    def claim(self) -> list[tuple[Entry, Request | None]]:
         """Become the owner of everything that is owed and that nobody works on; oldest first.
 
-        A run whose process is gone is owed.
+        A run whose process is gone is owed. A request that cannot be read any more is None.
         """
         with self._transaction() as database:
-            rows = database.execute(
-                "SELECT digest, state, operation, record_id, region, since, tries, last_error, "
-                "owner, request FROM result WHERE state IN ('running', 'owed') ORDER BY since"
-            ).fetchall()
-            alive: dict[str | None, bool] = {None: False}
-            claimed = []
-            for *columns, owner, request in rows:
-                if owner not in alive:
-                    alive[owner] = self._is_alive(owner)
-                if not alive[owner]:
-                    entry = Entry(*columns)
-                    claimed.append((entry, Request(entry.operation, json.loads(request))))
+            claimed = [
+                (entry, _request(entry, content))
+                for entry, content, alive in self._not_reported(database)
+                if entry.state == "owed" and not alive
+            ]
+            own = self._own() if claimed else None
             database.executemany(
                 "UPDATE result SET state = 'owed', owner = ? WHERE digest = ?",
-                [(self._own(), entry.digest) for entry, _ in claimed],
+                [(own, entry.digest) for entry, _ in claimed],
             )
             return claimed
 
     def pending(self) -> list[Entry]:
-        """Return everything that is not reported, oldest first."""
+        """Return everything that is not reported, oldest first.
+
+        A run whose process is gone is owed.
+        """
         with self._problems_named():
-            rows = self._database.execute(
-                "SELECT digest, state, operation, record_id, region, since, tries, last_error "
-                "FROM result WHERE state != 'reported' ORDER BY since"
-            )
-            return [Entry(*row) for row in rows]
+            return [entry for entry, _, _ in self._not_reported(self._database)]
 
     def close(self) -> None:
         """Give up the ownership of what is still owed."""
+        self._database.close()
         if self._lock is not None:
-            with suppress(OSError):
-                os.unlink(self._lock_file(str(self._owner)))
             os.close(self._lock)
             self._lock = None
-        self._database.close()
+
+    def wait_no_longer(self) -> None:
+        """Do not wait for other processes any more."""
+        with suppress(sqlite3.Error):
+            self._database.execute("PRAGMA busy_timeout = 0")
 
     # --- the file ---------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(self._path.parent)
         # SQLite would make it with the mode that the umask leaves; its side files follow it.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        if os.stat(self._path).st_mode & 0o077:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        status = os.fstat(descriptor)
+        os.close(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise JournalProblem(f"the journal {self._path} cannot be used: it is not a file")
+        if status.st_mode & 0o077:
             raise JournalProblem(
-                f"the journal {self._path} can be read by others, and it holds WorkflowTokens: "
-                f"chmod 600 {self._path}",
+                f"the journal {self._path} is open to others, and it holds WorkflowTokens: "
+                f"chmod 600 {shlex.quote(str(self._path))}",
                 exposed=True,
             )
         database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-        # Overwrite what is deleted with zeros, and write no temporary files with it either.
+        try:
+            self._set_up(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _set_up(self, database: sqlite3.Connection) -> None:
+        new = _number(database, "SELECT count(*) FROM sqlite_master") == 0
+        if not new and _number(database, "PRAGMA application_id") != APPLICATION:
+            raise JournalProblem(
+                f"the journal {self._path} cannot be used: it is another program's database"
+            )
+        # Write no temporary files with what is deleted, either.
         database.execute("PRAGMA secure_delete = ON")
         database.execute("PRAGMA temp_store = MEMORY")
+        if new:
+            database.execute(f"PRAGMA page_size = {_PAGE}")
+            database.execute("PRAGMA auto_vacuum = FULL")
         # No write-ahead log, in which a token would stay until the next checkpoint. EXTRA syncs
         # the folder, too: otherwise a power loss can bring back the rollback journal, and with
         # it the time before the commit. https://www.sqlite.org/pragma.html#pragma_synchronous
         database.execute("PRAGMA journal_mode = DELETE")
         database.execute("PRAGMA synchronous = EXTRA")
-        if _version(database) < VERSION:
-            database.execute("BEGIN IMMEDIATE")
-            if _version(database) < VERSION:  # no other process was faster
-                for statement in _TABLES.split(";\n"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {VERSION}")
-            database.execute("COMMIT")
-        if _version(database) > VERSION:
+        database.execute("PRAGMA fullfsync = ON")  # without it, macOS syncs to the drive's cache
+        if _number(database, "PRAGMA user_version") < len(STEPS):
+            with _transaction(database):
+                # Again: another process may have been faster.
+                for step in STEPS[_number(database, "PRAGMA user_version") :]:
+                    for statement in step.split(";\n"):
+                        database.execute(statement)
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
+                database.execute(f"PRAGMA user_version = {len(STEPS)}")
+        if _number(database, "PRAGMA user_version") > len(STEPS):
             raise JournalProblem(
                 f"the journal {self._path} is of a newer version of this program: use that one, or "
                 "another journal with --journal"
             )
-        return database
+
+    def _not_reported(
+        self, database: sqlite3.Connection
+    ) -> Iterator[tuple[Entry, str | None, bool]]:
+        """Yield what is not reported, with its content, and whether somebody works on it."""
+        rows = database.execute(
+            "SELECT digest, state, operation, record_id, region, since, tries, last_error, owner, "
+            "request FROM result WHERE state != 'reported' ORDER BY since"
+        )
+        known: dict[int | None, bool] = {None: False}
+        for *columns, owner, content in rows:
+            entry = Entry(*columns)
+            if owner not in known:
+                known[owner] = self._is_alive(owner)
+            if entry.state == "running" and not known[owner]:
+                entry = replace(entry, state="owed")
+            yield entry, content, known[owner]
 
     def _enter(
-        self, state: str, request: Request, region: str | None, instead_of: str | None
+        self, database: sqlite3.Connection, state: str, request: Request, region: str | None
     ) -> str:
         digest = _digest(request)
-        with self._transaction() as database:
-            if instead_of:
-                database.execute("DELETE FROM result WHERE digest = ?", [instead_of])
-            database.execute(
-                "INSERT INTO result (digest, state, operation, record_id, region, request, owner, "
-                "since) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET "
-                "state = excluded.state, region = excluded.region, request = excluded.request, "
-                "owner = excluded.owner",
-                [
-                    digest,
-                    state,
-                    request.operation,
-                    request.members["RecordId"],
-                    region,
-                    json.dumps(request.members),
-                    self._own(),
-                    time.time(),
-                ],
-            )
+        database.execute(
+            "INSERT INTO result (digest, state, operation, record_id, region, request, owner, "
+            "since) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET "
+            "state = excluded.state, region = excluded.region, request = excluded.request, "
+            "owner = excluded.owner",
+            [
+                digest,
+                state,
+                request.operation,
+                request.members["RecordId"],
+                region,
+                _PADDING + json.dumps(request.members),
+                self._own(),
+                time.time(),
+            ],
+        )
         return digest
+
+    def _drop(self, database: sqlite3.Connection, digest: str) -> None:
+        database.execute("DELETE FROM result WHERE digest = ? AND state != 'reported'", [digest])
 
     def _change(self, statement: str, digest: str, cause: str) -> None:
         with self._transaction() as database:
-            database.execute(statement, {"digest": digest, "cause": hide(cause)})
+            values = {"digest": digest, "cause": hide(cause), "own": self._owner}
+            database.execute(statement, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._problems_named():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        with self._problems_named(), _transaction(self._database):
+            yield self._database
 
     @contextmanager
     def _problems_named(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            cause = error.strerror if isinstance(error, OSError) else str(error)
-            raise JournalProblem(f"the journal {self._path} cannot be used: {cause}") from error
+        except OSError as error:
+            raise JournalProblem(
+                f"the journal {self._path} cannot be used: {error.strerror}"
+            ) from error
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what is beyond the basics
+            damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            raise JournalProblem(
+                f"the journal {self._path} cannot be used: {error}"
+                + ("; it is left as it is: move it away to begin a new one" if damaged else "")
+            ) from error
 
     # --- who works on what ------------------------------------------------------------------
 
-    def _lock_file(self, owner: str) -> str:
-        return f"{self._path}.{owner}.lock"
+    def _lock_file(self) -> int:
+        if self._lock is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._lock = os.open(f"{self._path}.lock", flags, 0o600)
+        return self._lock
 
-    def _own(self) -> str:
-        """Return the name under which this process owns entries, and hold its lock."""
+    def _own(self) -> int:
+        """Return the number under which this process owns entries, and hold its lock."""
         if self._owner is None:
-            owner = secrets.token_hex(8)
-            self._lock = os.open(self._lock_file(owner), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            owner = secrets.randbits(62)
+            fcntl.lockf(self._lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, owner)
             self._owner = owner
         return self._owner
 
-    def _is_alive(self, owner: str) -> bool:
+    def _is_alive(self, owner: int) -> bool:
         if owner == self._owner:
             return True
         try:
-            lock = os.open(self._lock_file(owner), os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            # Shared, so that two that ask at once do not take each other for the owner.
+            fcntl.lockf(self._lock_file(), fcntl.LOCK_SH | fcntl.LOCK_NB, 1, owner)
+        except (BlockingIOError, PermissionError):
             return True
-        else:
-            with suppress(OSError):
-                os.unlink(self._lock_file(owner))
-            return False
-        finally:
-            os.close(lock)
+        fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, owner)
+        return False
 
 
-def _version(database: sqlite3.Connection) -> int:
-    return int(database.execute("PRAGMA user_version").fetchone()[0])
+def _make_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it: for the owner alone, and to outlast a crash."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    with suppress(FileExistsError):  # another process was faster, or it is no folder
+        folder.mkdir(mode=0o700)
+    above = os.open(folder.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+        raise
+
+
+def _number(database: sqlite3.Connection, query: str) -> int:
+    return int(database.execute(query).fetchone()[0])
 
 
 def _digest(request: Request) -> str:
     return digest_of(request.operation, request.members)
+
+
+def _request(entry: Entry, content: str | None) -> Request | None:
+    try:
+        members = json.loads(content or "")
+        keep_secret(members["WorkflowToken"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return Request(entry.operation, members)

@@ -10,11 +10,18 @@ from pathlib import Path
 
 from workflow_result.delivery import Delivery, NotDelivered
 from workflow_result.journal import Entry, Journal, JournalProblem
-from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.problem import ExitCode, Problem, Style, say, say_traceback
 from workflow_result.request import Request
 
 AT_ONCE = 8
 """Results that `resend` sends at the same time."""
+
+DAMAGED = "its content in the journal is damaged: report it again by hand"
+"""Why a result is still owed that cannot be sent."""
+
+
+DEFECT = "a defect of this program: `notify --debug` shows it"
+"""Why a result is still owed that was never sent, though nothing was wrong with it."""
 
 
 class Reporter:
@@ -27,6 +34,7 @@ class Reporter:
     def __init__(self, journal_path: Path, delivery: Delivery) -> None:
         self._delivery = delivery
         self._journal: Journal | None = None
+        self._warned = False
         with self._without_journal():
             self._journal = Journal(journal_path)
 
@@ -52,16 +60,25 @@ class Reporter:
         with self._without_journal():
             if self._journal:
                 digest = self._journal.owe(request, self._delivery.region, instead_of)
+                if digest is None:  # another process was faster
+                    return
         try:
             self._delivery.send(request)
         except NotDelivered as error:
             with self._without_journal():
                 if self._journal and digest:
                     put_back(self._journal, digest, error)
-            raise _problem(request, error, saved=bool(self._journal and digest)) from error
+            raise _problem(request, error, saved=bool(digest)) from error
+        except Exception:
+            with self._without_journal():
+                if self._journal and digest:
+                    self._journal.keep(digest, DEFECT)
+            raise
         with self._without_journal():
             if self._journal and digest:
                 self._journal.settle([digest])
+            elif self._journal and instead_of:
+                self._journal.drop(instead_of)
 
     def close(self) -> None:
         """Give up what this process owns in the journal."""
@@ -76,21 +93,31 @@ class Reporter:
         except JournalProblem as problem:
             if problem.exposed:
                 raise
-            self._journal = None
-            say(f"warning: {problem.lines[0]}; going on without it", Style.YELLOW)
+            if self._journal:  # one wait is enough; later steps may work all the same
+                self._journal.wait_no_longer()
+            if not self._warned:
+                say(f"warning: {problem.lines[0]}; going on without it", Style.YELLOW)
+            self._warned = True
 
 
 def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress: bool) -> ExitCode:
     """Send everything that is owed, in `region` or else in the region that it is meant for.
 
-    Says what became of it; `progress` also while it happens. Returns DONE when nothing is owed
-    any more, else NOT_DELIVERED.
+    Says in one line what became of it; with `progress` also what happens meanwhile. Returns DONE
+    when nothing is owed any more, else NOT_DELIVERED.
     """
     claimed = journal.claim()
     for needed in {region or entry.region for entry, _ in claimed}:
         delivery.connect(needed)
     waiting: dict[Future[None], tuple[Entry, Request]] = {}
     reported = refused = 0
+    causes: list[str] = []
+
+    def keep(entry: Entry, cause: str) -> None:
+        journal.keep(entry.digest, cause)
+        causes.append(cause)
+        if progress:
+            say(f"{entry.record_id}: {cause}")
 
     def take(done: Iterable[Future[None]]) -> None:
         nonlocal reported, refused
@@ -103,24 +130,36 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
             except NotDelivered as error:
                 put_back(journal, entry.digest, error)
                 refused += error.refused
-                say(_problem(request, error, saved=True).lines[0])
+                causes.append(error.cause)
+                if progress:
+                    say(_problem(request, error, saved=True).lines[0])
+            except Exception as error:
+                say_traceback(error)
+                keep(entry, DEFECT)
         if delivered:  # in one transaction: each costs a few syncs of the disk
             journal.settle(delivered)
             reported += len(delivered)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for entry, request in claimed:
-            waiting[pool.submit(delivery.send, request, region or entry.region)] = (entry, request)
+            if request is None:
+                keep(entry, DAMAGED)
+                continue
+            sending = pool.submit(delivery.send, request, region or entry.region)
+            waiting[sending] = (entry, request)
         try:
             while waiting:
                 take(wait(waiting, return_when=FIRST_COMPLETED).done)
                 if progress:
-                    say(f"{len(claimed) - len(waiting)} of {len(claimed)} sent", end="\r")
+                    say(f"{len(claimed) - len(waiting)} of {len(claimed)} tried", end="\r")
         finally:  # interrupted: what is under way comes to its end
             pool.shutdown(cancel_futures=True)
             take([future for future in waiting if future.done() and not future.cancelled()])
-    still_owed = [entry for entry in journal.pending() if entry.state == "owed"]
-    say(f"{reported} reported, {refused} refused, {len(still_owed)} still owed")
+    still_owed = sum(entry.state == "owed" for entry in journal.pending())
+    summary = f"{reported} reported, {refused} refused, {still_owed} still owed"
+    if causes and not progress:
+        summary += f": {causes[0]}; `pending` lists all"
+    say(summary)
     return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE
 
 
