@@ -205,7 +205,9 @@ def notify(
     request = requests.check(_read_request(operation, input_file), operation)
     reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
     try:
-        if not reporter.is_reported(request):
+        if reporter.is_reported(request):
+            say(f"{request.members['RecordId']}: reported before, says the journal; not sent again")
+        else:
             reporter.report(request)
     finally:
         reporter.close()
@@ -292,7 +294,8 @@ def resend(
     """Send every result that is still owed.
 
     A run whose process is gone is reported FAILED. A result that Service Catalog has refused
-    is left alone. Each result goes to the region that it was meant for, unless --region is given.
+    is left alone. Each result goes to the region that it was meant for, unless --region is given,
+    and none that was meant for a sandbox goes to AWS, nor the other way.
 
     \b
     Example:
@@ -336,6 +339,7 @@ def pending(journal: Path | None, as_json: bool) -> None:
         {
             "record_id": entry.record_id,
             "operation": entry.operation,
+            "destination": entry.destination,
             "state": entry.state,
             "since": datetime.fromtimestamp(entry.since, UTC).isoformat(timespec="seconds"),
             "tries": entry.tries,

@@ -10,6 +10,7 @@ import os
 import threading
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from workflow_result.request import Request
 from workflow_result.schemas import API_OPERATIONS
@@ -72,6 +73,17 @@ class Delivery:
         self._at_once = at_once
         self._clients: dict[str | None, Any] = {}
         self._lock = threading.Lock()
+
+    @property
+    def destination(self) -> str:
+        """Which records these are: those of AWS, or those of a sandbox on this machine."""
+        url = (
+            self._endpoint_url
+            or os.environ.get("AWS_ENDPOINT_URL_SERVICE_CATALOG")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
+        host = urlsplit(url).hostname if url else None
+        return "sandbox" if host == "localhost" or (host or "").startswith("127.") else "aws"
 
     @property
     def region(self) -> str | None:

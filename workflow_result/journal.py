@@ -48,16 +48,17 @@ APPLICATION = int.from_bytes(b"WfRe")
 STEPS = (
     """
     CREATE TABLE result (
-        digest     TEXT PRIMARY KEY,  -- of operation and request: the same result, the same entry
-        state      TEXT NOT NULL CHECK (state IN ('running', 'owed', 'refused', 'reported')),
-        operation  TEXT NOT NULL,
-        record_id  TEXT NOT NULL,
-        region     TEXT,              -- that it is to be sent to; NULL: whichever is set
-        request    TEXT,              -- JSON; NULL once it is reported
-        owner      INTEGER,           -- whose lock tells whether somebody works on it
-        since      REAL NOT NULL,     -- seconds since 1970; for people, and for the order
-        tries      INTEGER NOT NULL DEFAULT 0,
-        last_error TEXT
+        digest      TEXT PRIMARY KEY, -- of the destination and the whole request
+        destination TEXT NOT NULL,    -- what is meant for one is never sent to another
+        state       TEXT NOT NULL CHECK (state IN ('running', 'owed', 'refused', 'reported')),
+        operation   TEXT NOT NULL,
+        record_id   TEXT NOT NULL,
+        region      TEXT,             -- that it is to be sent to; NULL: whichever is set
+        request     TEXT,             -- JSON; NULL once it is reported
+        owner       INTEGER,          -- whose lock tells whether somebody works on it
+        since       REAL NOT NULL,    -- seconds since 1970; for people, and for the order
+        tries       INTEGER NOT NULL DEFAULT 0,
+        last_error  TEXT
     );
     CREATE INDEX pending ON result (state, since) WHERE state != 'reported';
     """,
@@ -86,6 +87,7 @@ class Entry:
     """A result that is not reported, without its content. `since` is in seconds since 1970."""
 
     digest: str
+    destination: str
     state: str
     operation: str
     record_id: str
@@ -116,21 +118,22 @@ class Journal:
 
     # --- one result -------------------------------------------------------------------------
 
-    def is_reported(self, request: Request) -> bool:
-        """Whether this very request was reported before."""
+    def is_reported(self, request: Request, destination: str) -> bool:
+        """Whether this very request was reported before, to this destination."""
         with self._problems_named():
-            found = self._database.execute(
-                "SELECT 1 FROM result WHERE digest = ? AND state = 'reported'", [_digest(request)]
-            )
-            return found.fetchone() is not None
+            return self._is_reported(self._database, _digest(request, destination))
 
-    def begin(self, request: Request, region: str | None) -> str:
+    def begin(self, request: Request, destination: str, region: str | None) -> str:
         """Enter a run that begins. `request` is owed if this process dies. Returns its digest."""
         with self._transaction() as database:
-            return self._enter(database, "running", request, region)
+            return self._enter(database, "running", request, destination, region)
 
     def owe(
-        self, request: Request, region: str | None, instead_of: str | None = None
+        self,
+        request: Request,
+        destination: str,
+        region: str | None,
+        instead_of: str | None = None,
     ) -> str | None:
         """Enter a result, instead of the run with this digest.
 
@@ -139,12 +142,9 @@ class Journal:
         with self._transaction() as database:
             if instead_of:
                 self._drop(database, instead_of)
-            found = database.execute(
-                "SELECT 1 FROM result WHERE digest = ? AND state = 'reported'", [_digest(request)]
-            )
-            if found.fetchone():
+            if self._is_reported(database, _digest(request, destination)):
                 return None
-            return self._enter(database, "owed", request, region)
+            return self._enter(database, "owed", request, destination, region)
 
     def drop(self, digest: str) -> None:
         """Forget a run."""
@@ -182,8 +182,8 @@ class Journal:
 
     # --- all of them ------------------------------------------------------------------------
 
-    def claim(self) -> list[tuple[Entry, Request | None]]:
-        """Become the owner of everything that is owed and that nobody works on; oldest first.
+    def claim(self, destination: str) -> list[tuple[Entry, Request | None]]:
+        """Become the owner of everything owed there that nobody works on; oldest first.
 
         A run whose process is gone is owed. A request that cannot be read any more is None.
         """
@@ -191,7 +191,7 @@ class Journal:
             claimed = [
                 (entry, _request(entry, content))
                 for entry, content, alive in self._not_reported(database)
-                if entry.state == "owed" and not alive
+                if (entry.destination, entry.state, alive) == (destination, "owed", False)
             ]
             own = self._own() if claimed else None
             database.executemany(
@@ -281,8 +281,8 @@ class Journal:
     ) -> Iterator[tuple[Entry, str | None, bool]]:
         """Yield what is not reported, with its content, and whether somebody works on it."""
         rows = database.execute(
-            "SELECT digest, state, operation, record_id, region, since, tries, last_error, owner, "
-            "request FROM result WHERE state != 'reported' ORDER BY since"
+            "SELECT digest, destination, state, operation, record_id, region, since, tries, "
+            "last_error, owner, request FROM result WHERE state != 'reported' ORDER BY since"
         )
         known: dict[int | None, bool] = {None: False}
         for *columns, owner, content in rows:
@@ -293,17 +293,30 @@ class Journal:
                 entry = replace(entry, state="owed")
             yield entry, content, known[owner]
 
+    def _is_reported(self, database: sqlite3.Connection, digest: str) -> bool:
+        found = database.execute(
+            "SELECT 1 FROM result WHERE digest = ? AND state = 'reported'", [digest]
+        )
+        return found.fetchone() is not None
+
     def _enter(
-        self, database: sqlite3.Connection, state: str, request: Request, region: str | None
+        self,
+        database: sqlite3.Connection,
+        state: str,
+        request: Request,
+        destination: str,
+        region: str | None,
     ) -> str:
-        digest = _digest(request)
+        digest = _digest(request, destination)
         database.execute(
-            "INSERT INTO result (digest, state, operation, record_id, region, request, owner, "
-            "since) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET "
+            "INSERT INTO result (digest, destination, state, operation, record_id, region, "
+            "request, owner, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (digest) DO UPDATE SET "
             "state = excluded.state, region = excluded.region, request = excluded.request, "
             "owner = excluded.owner",
             [
                 digest,
+                destination,
                 state,
                 request.operation,
                 request.members["RecordId"],
@@ -402,8 +415,8 @@ def _number(database: sqlite3.Connection, query: str) -> int:
     return int(database.execute(query).fetchone()[0])
 
 
-def _digest(request: Request) -> str:
-    return digest_of(request.operation, request.members)
+def _digest(request: Request, destination: str) -> str:
+    return f"{destination}-{digest_of(request.operation, request.members)}"
 
 
 def _request(entry: Entry, content: str | None) -> Request | None:

@@ -41,14 +41,18 @@ class Reporter:
     def is_reported(self, request: Request) -> bool:
         """Whether the journal knows that this very request was reported."""
         with self._without_journal():
-            return self._journal is not None and self._journal.is_reported(request)
+            return self._journal is not None and self._journal.is_reported(
+                request, self._delivery.destination
+            )
         return False
 
     def begin(self, if_it_dies: Request) -> str | None:
         """Enter a run: `if_it_dies` is owed if this process ends before `report`."""
         with self._without_journal():
             if self._journal:
-                return self._journal.begin(if_it_dies, self._delivery.region)
+                return self._journal.begin(
+                    if_it_dies, self._delivery.destination, self._delivery.region
+                )
         return None
 
     def report(self, request: Request, instead_of: str | None = None) -> None:
@@ -59,7 +63,9 @@ class Reporter:
         digest = None
         with self._without_journal():
             if self._journal:
-                digest = self._journal.owe(request, self._delivery.region, instead_of)
+                digest = self._journal.owe(
+                    request, self._delivery.destination, self._delivery.region, instead_of
+                )
                 if digest is None:  # another process was faster
                     return
         try:
@@ -101,12 +107,13 @@ class Reporter:
 
 
 def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress: bool) -> ExitCode:
-    """Send everything that is owed, in `region` or else in the region that it is meant for.
+    """Send everything that is owed to the destination of `delivery`, in `region` or else in the
+    region that it is meant for.
 
     Says in one line what became of it; with `progress` also what happens meanwhile. Returns DONE
     when nothing is owed any more, else NOT_DELIVERED.
     """
-    claimed = journal.claim()
+    claimed = journal.claim(delivery.destination)
     for needed in {region or entry.region for entry, _ in claimed}:
         delivery.connect(needed)
     waiting: dict[Future[None], tuple[Entry, Request]] = {}
@@ -155,7 +162,8 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
         finally:  # interrupted: what is under way comes to its end
             pool.shutdown(cancel_futures=True)
             take([future for future in waiting if future.done() and not future.cancelled()])
-    still_owed = sum(entry.state == "owed" for entry in journal.pending())
+    destinations = [e.destination for e in journal.pending() if e.state == "owed"]
+    still_owed = destinations.count(delivery.destination)
     summary = f"{reported} reported, {refused} refused, {still_owed} still owed"
     if causes and not progress:
         summary += f": {causes[0]}; `pending` lists all"
