@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint venv schemas requirements clean
+.PHONY: help demo test torture lint venv schemas requirements clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: $(VENV)/.ready ## send a result through Terraform to a local endpoint
 
 test: $(VENV)/.ready-dev ## run the tests
 	$(BIN)/python -m pytest
+
+torture: $(VENV)/.ready-dev ## kill it for some minutes, and count what is lost or doubled
+	$(BIN)/python tests/torture.py
 
 lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff check .

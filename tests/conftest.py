@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,10 +87,16 @@ class Sandbox:
 
     url: str
     client: Any
+    log: Path
 
     @property
     def environment(self) -> dict[str, str]:
         return CREDENTIALS | {"AWS_ENDPOINT_URL_SERVICE_CATALOG": self.url}
+
+    def calls(self) -> list[tuple[str, str, str]]:
+        """What it was asked to end: the record, the IdempotencyToken, and how it answered."""
+        pattern = r"^Notify\w+ (\S+) (\S+): (.*)$"
+        return re.findall(pattern, self.log.read_text(encoding="utf-8"), re.MULTILINE)
 
     def record(self, record_id: str = "rec-demo") -> dict[str, Any]:
         answer: dict[str, Any] = self.client.describe_record(Id=record_id)
@@ -110,28 +118,38 @@ def new_client(url: str) -> Any:
     )
 
 
-@pytest.fixture
-def start_sandbox(tmp_path: Path) -> Iterator[Callable[..., Sandbox]]:
-    """Start sandboxes with these options; all end with the test."""
+@contextmanager
+def sandboxes(home: Path) -> Iterator[Callable[..., Sandbox]]:
+    """Start sandboxes with these options; all end with the context."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*options: str) -> Sandbox:
-        process = subprocess.Popen(
-            [sys.executable, MAIN, "sandbox", "--port", "0", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=clean_environment(tmp_path),
-        )
+        log = home / f"sandbox-{len(processes)}.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, MAIN, "sandbox", "--port", "0", *options],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=clean_environment(home),
+            )
         processes.append(process)
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        return Sandbox(url, new_client(url))
+        return Sandbox(url, new_client(url), log)
 
-    yield start
-    for process in processes:
-        process.terminate()
-        process.communicate()
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.terminate()
+            process.communicate()
+
+
+@pytest.fixture
+def start_sandbox(tmp_path: Path) -> Iterator[Callable[..., Sandbox]]:
+    with sandboxes(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ with zeros (secure_delete), but for two cases:
 * rows that it moves from one page to another leave their bytes behind. Only whole pages of long
   rows are never moved, so `_PADDING` keeps the request out of the first page of its row;
 * a page that was free before is not restored after a crash in the middle of a transaction, and
-  keeps what the transaction wrote. So there are none: auto_vacuum cuts them off the file.
+  keeps what the transaction wrote. So there are none: auto_vacuum cuts them off the file. It
+  does so after the commit, and what a crash in between leaves is cut off when it is next opened.
 
 The journal knows nothing of AWS: see `delivery` for that.
 """
@@ -275,6 +276,12 @@ class Journal:
                 f"the journal {self._path} is of a newer version of this program: use that one, or "
                 "another journal with --journal"
             )
+        database.execute("BEGIN")
+        used = _number(database, "PRAGMA page_count") * _number(database, "PRAGMA page_size")
+        size = self._path.stat().st_size
+        database.execute("COMMIT")
+        if size > used:  # SQLite was killed before it could cut off what it does not use
+            database.execute("VACUUM")
 
     def _not_reported(
         self, database: sqlite3.Connection

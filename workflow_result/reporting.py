@@ -4,7 +4,6 @@ Brings `journal` and `delivery` together, which know nothing of each other.
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,6 +112,8 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     Says in one line what became of it; with `progress` also what happens meanwhile. Returns DONE
     when nothing is owed any more, else NOT_DELIVERED.
     """
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
     claimed = journal.claim(delivery.destination)
     for needed in {region or entry.region for entry, _ in claimed}:
         delivery.connect(needed)

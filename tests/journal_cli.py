@@ -1,0 +1,147 @@
+"""What the tests of the journal and torture.py share: main.py on one journal, and its traces."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conftest import CREDENTIALS, MAIN, Outcome, Sandbox, clean_environment
+
+from workflow_result import request as requests
+from workflow_result.journal import Entry, Journal
+
+MARK = "Zq7-"
+"""Every few characters of each token, so that the smallest remainder of one is found."""
+
+TOKEN = MARK * 9
+KILL_AT = Path(__file__).with_name("kill_at.py")
+
+NOBODY = CREDENTIALS | {
+    "AWS_ENDPOINT_URL_SERVICE_CATALOG": "http://127.0.0.1:1",
+    "AWS_MAX_ATTEMPTS": "1",
+}
+"""An environment in which no result can be delivered."""
+
+# Does as much as `run` looks at: a plan that is none of Terraform's own, but not cut off.
+TERRAFORM = """#!/bin/bash
+for option in "$@"; do
+  case $option in -out=*) echo '{}' >"${option#-out=}" ;; esac
+done
+if [ "$1" = apply ] && [ -e hold ]; then
+  echo '{"@message": "applying", "type": "apply_start"}'
+  exec sleep 60
+fi
+"""
+
+
+def a_request(record_id: str, token: str = TOKEN, **more: Any) -> dict[str, Any]:
+    return {"WorkflowToken": token, "RecordId": record_id, "Status": "SUCCEEDED"} | more
+
+
+def a_message(record_id: str) -> dict[str, Any]:
+    return {
+        "token": TOKEN,
+        "operation": "TERMINATE_PROVISIONED_PRODUCT",
+        "provisionedProductId": "pp-1",
+        "provisionedProductName": "a product",
+        "recordId": record_id,
+        "launchRoleArn": "arn:aws:iam::123456789012:role/launch",
+    }
+
+
+@dataclass
+class Desk:
+    """A journal in a folder of its own, and main.py to work on it."""
+
+    home: Path
+    sandbox: Sandbox
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home.mkdir(exist_ok=True)
+        self.folder = self.home / "state"
+        self.journal = self.folder / "journal.sqlite3"
+        self.artifact = self.home / "artifact"
+        self.artifact.mkdir()
+        terraform = self.home / "terraform"
+        terraform.write_text(TERRAFORM)
+        terraform.chmod(0o755)
+        self.run_options = ("run", "--chdir", str(self.artifact), "--terraform", str(terraform))
+
+    # --- main.py ----------------------------------------------------------------------------
+
+    def start(
+        self,
+        *arguments: str,
+        stdin: Any = None,
+        through: Sequence[str | Path] = (),
+        before: Callable[[], None] | None = None,
+        **variables: str,
+    ) -> subprocess.Popen[bytes]:
+        """Start main.py, or `through` another script that starts it."""
+        environment = self.sandbox.environment | {"WORKFLOW_RESULT_JOURNAL": str(self.journal)}
+        process = subprocess.Popen(
+            [sys.executable, *(through or [MAIN]), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=clean_environment(self.home, **environment | self.environment | variables),
+            cwd=self.home,
+            preexec_fn=before,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(stdin).encode() if stdin else b"")
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def main(self, *arguments: str, **settings: Any) -> Outcome:
+        return ended(self.start(*arguments, **settings))
+
+    def notify(self, record_id: str, **settings: Any) -> Outcome:
+        return self.main("notify", stdin=a_request(record_id), **settings)
+
+    def run(self, record_id: str, **settings: Any) -> Outcome:
+        return self.main(*self.run_options, stdin=a_message(record_id), **settings)
+
+    def killed(self, when: str, step: str) -> dict[str, Any]:
+        """Settings that have main.py killed before or after this step of it."""
+        return {"through": [KILL_AT, when, step]}
+
+    def owe(
+        self,
+        *record_ids: str,
+        destination: str = "sandbox",
+        region: str | None = None,
+        **more: Any,
+    ) -> None:
+        """Have these results in the journal, as if they could not be delivered."""
+        journal = Journal(self.journal)
+        for record_id in record_ids:
+            draft = requests.Draft(a_request(record_id, **more))
+            journal.owe(requests.check(draft, "provision"), destination, region)
+        journal.close()
+
+    # --- what it leaves ---------------------------------------------------------------------
+
+    def pending(self) -> dict[str, Entry]:
+        journal = Journal(self.journal)
+        entries = journal.pending()
+        journal.close()
+        return {entry.record_id: entry for entry in entries}
+
+    def tokens(self, record_id: str) -> set[str]:
+        """The IdempotencyTokens under which Service Catalog was asked to end this record."""
+        return {token for record, token, _ in self.sandbox.calls() if record == record_id}
+
+    def leftovers(self) -> list[Path]:
+        """Files in the journal's folder with a piece of a token."""
+        return [file for file in self.folder.iterdir() if MARK.encode() in file.read_bytes()]
+
+
+def ended(process: subprocess.Popen[bytes]) -> Outcome:
+    stdout, stderr = process.communicate()
+    return Outcome(process.returncode, stdout.decode(), stderr.decode())

@@ -1,0 +1,231 @@
+"""Kills main.py for some minutes, and counts: `make torture`; `torture.py 0.1` is a tenth of it.
+
+Three rounds, each on journals that many processes share, with real processes and real kills:
+* sixteen at a time, killed at a named step or at any moment;
+* killed at every system call that touches the journal's files (needs strace);
+* an endpoint that throttles, fails, drops, answers by half, rubbish or never, killed besides.
+
+Afterwards `resend` has to bring it to an end. A result counts once `notify` or `run` took charge
+of it: it is in the journal, or Service Catalog has seen it. Such a result is lost when its record
+has not ended, and doubled when it was asked for under two IdempotencyTokens. Exits with 1 where
+one is lost or doubled, or a piece of a token is left in a file.
+"""
+
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from conftest import MAIN, Sandbox, sandboxes
+from journal_cli import Desk, a_message, a_request
+
+from workflow_result.journal import JournalProblem
+
+JOURNAL = "workflow_result.journal:Journal"
+SEND = "workflow_result.delivery:Delivery.send"
+STEPS = [
+    *(f"{JOURNAL}.{name}" for name in ("__init__", "begin", "owe", "settle", "refuse", "keep")),
+    *(f"{JOURNAL}.{name}" for name in ("claim", "close", "_enter", "_enter:2", "_drop")),
+    *("sqlite3:connect", SEND, f"{SEND}:2", "workflow_result.run:TerraformRun._step:2"),
+]
+SYSTEM_CALLS = [
+    "openat",
+    "fcntl",
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "unlink",
+    "ftruncate",
+    "fchmod",
+    "mkdir",
+]
+KINDS = [
+    "throttle",
+    "unavailable",
+    "broken",
+    "drop",
+    "drop-after",
+    "half",
+    "rubbish",
+    "access-denied",
+]
+
+chance = random.Random()  # noqa: S311
+
+
+class Figures:
+    """What happened. Safe for use from many threads."""
+
+    def __init__(self) -> None:
+        self.kills = 0
+        self.requests = 0
+        self.results = 0
+        self.faults: dict[str, set[str]] = {"lost": set(), "doubled": set(), "token left": set()}
+        self._lock = threading.Lock()
+
+    def killed(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait for the end of `process`; whether a kill was its end."""
+        process.communicate()
+        killed = process.returncode < 0
+        with self._lock:
+            self.kills += killed
+        return killed
+
+    def found(self, fault: str, names: Sequence[str]) -> None:
+        with self._lock:
+            self.faults[fault].update(names)
+
+    def line(self) -> str:
+        faults = ", ".join(f"{len(names)} {fault}" for fault, names in self.faults.items())
+        return f"{self.kills} kills, {self.requests} requests, {self.results} results: {faults}"
+
+
+def start(desk: Desk, record: str, **settings: Any) -> subprocess.Popen[bytes]:
+    """A `notify` of a small or a large result, or a `run`, told by the record."""
+    kind = int(record.rpartition("-")[2]) % 4
+    if kind == 3:
+        return desk.start(*desk.run_options, stdin=a_message(record), **settings)
+    large: dict[str, Any] = (
+        {"Outputs": [{"OutputKey": "k", "OutputValue": "x" * 30_000}]} if kind == 2 else {}
+    )
+    return desk.start("notify", stdin=a_request(record, **large), **settings)
+
+
+def kill_somewhere(desk: Desk, figures: Figures, starter: Callable[..., Any]) -> None:
+    """Start something and have it killed: at a step, at any moment, or not at all."""
+    match chance.randrange(5):
+        case 0 | 1:
+            settings = desk.killed(chance.choice(["before", "after"]), chance.choice(STEPS))
+            figures.killed(starter(**settings))
+        case 2 | 3:
+            process = starter()
+            time.sleep(chance.uniform(0, 3))
+            process.kill()
+            figures.killed(process)
+        case _:
+            figures.killed(starter())
+
+
+def in_charge(desk: Desk, records: Sequence[str]) -> set[str]:
+    """Those of which the journal or Service Catalog knows."""
+    seen = {record for record, _, _ in desk.sandbox.calls()} & set(records)
+    with suppress(JournalProblem):
+        seen |= set(desk.pending())
+    return seen
+
+
+def settle_up(desk: Desk, records: Sequence[str], taken: set[str], figures: Figures) -> None:
+    """Have `resend` bring it to an end; then count."""
+    for _ in range(30):
+        if desk.main("resend").code == 0:
+            break
+    ended = {r for r in records if desk.sandbox.status(r) != "IN_PROGRESS"}
+    figures.results += len(taken)
+    figures.found("lost", sorted(taken - ended | set(desk.pending()) & taken))
+    figures.found("doubled", [r for r in records if len(desk.tokens(r)) > 1])
+    figures.found("token left", [str(file) for file in desk.leftovers()])
+
+
+def sixteen_at_a_time(desk: Desk, records: Sequence[str], figures: Figures) -> None:
+    def one(record: str) -> None:
+        kill_somewhere(desk, figures, lambda **settings: start(desk, record, **settings))
+        if chance.random() < 0.3:
+            kill_somewhere(desk, figures, lambda **settings: desk.start("resend", **settings))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(one, records))
+    settle_up(desk, records, in_charge(desk, records), figures)
+
+
+def every_system_call(desk: Desk, records: Iterator[str], figures: Figures) -> None:
+    """For a small and a large `notify`, a `run` and a `resend`: at the first call, the second, …"""
+    used: list[str] = []
+    taken: set[str] = set()
+
+    def next_record(kind: int) -> str:
+        record = next(r for r in records if int(r.rpartition("-")[2]) % 4 == kind)
+        used.append(record)
+        return record
+
+    def kill_at(call: str, number: int, what: str) -> bool:
+        through = through_strace(desk, call, number)
+        if what == "resend":
+            desk.owe(*(owed := [next_record(0), next_record(1)]))
+            taken.update(owed)
+            process = desk.start("resend", through=through)
+        else:
+            record = next_record({"notify": 0, "large": 2, "run": 3}[what])
+            process = start(desk, record, through=through)
+        killed = figures.killed(process)
+        # The next command clears away what a killed one leaves, and brings it to an end.
+        taken.update(in_charge(desk, used))
+        desk.main("resend")
+        figures.found("token left", [str(file) for file in desk.leftovers()])
+        return killed
+
+    for what in ("notify", "large", "run", "resend"):
+        for call in SYSTEM_CALLS:
+            number = 1
+            while kill_at(call, number, what):
+                number += 1
+    settle_up(desk, used, taken, figures)
+
+
+def through_strace(desk: Desk, call: str, number: int) -> list[str | Path]:
+    files = [desk.folder, desk.journal, *(f"{desk.journal}{end}" for end in ("-journal", ".lock"))]
+    paths = [part for file in files for part in ("-P", str(file))]
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
+    script = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", *paths, *inject]
+    return ["-c", script, *command, sys.executable, MAIN]
+
+
+@contextmanager
+def a_desk(name: str, records: Sequence[str], figures: Figures, *options: str) -> Iterator[Desk]:
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    began = time.monotonic()
+    try:
+        with sandboxes(folder) as start_sandbox:
+            sandbox: Sandbox = start_sandbox(*(f"--record={r}" for r in records), *options)
+            desk = Desk(folder / "desk", sandbox)
+            yield desk
+            figures.requests += len(sandbox.calls())
+    finally:
+        shutil.rmtree(folder)
+    print(f"{name}, {time.monotonic() - began:.0f} s; so far {figures.line()}", flush=True)
+
+
+def main() -> int:
+    share = float(sys.argv[1]) if len(sys.argv) > 1 else 1
+    figures = Figures()
+    records = [f"rec-{n}" for n in range(int(400 * share))]
+    with a_desk("sixteen at a time", records, figures) as desk:
+        sixteen_at_a_time(desk, records, figures)
+    misbehaviours = [f"--misbehave={kind}:4" for kind in KINDS] * max(1, int(3 * share))
+    records = [f"rec-{n}" for n in range(int(150 * share))]
+    with a_desk("misbehaving", records, figures, *misbehaviours, "--misbehave=silent:3") as desk:
+        desk.environment["AWS_MAX_ATTEMPTS"] = "1"
+        sixteen_at_a_time(desk, records, figures)
+    if shutil.which("strace"):
+        records = [f"rec-{n}" for n in range(5000)]
+        with a_desk("every system call", records, figures) as desk:
+            every_system_call(desk, iter(records), figures)
+    else:
+        print("strace is missing: not killed at every system call")
+    for fault, names in figures.faults.items():
+        print(f"{fault}: {', '.join(sorted(names)) or 'none'}")
+    return any(figures.faults.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
