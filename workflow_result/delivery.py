@@ -149,9 +149,9 @@ class Delivery:
 
         class ServiceCatalogLoader(Loader):
             # botocore looks through the folders of all services to see whether there is one
-            # of this name: half the time of creating the client.
+            # of this name: half the time of creating the client. The others give credentials.
             def list_available_services(self, type_name: str) -> list[str]:
-                return ["servicecatalog"]
+                return ["servicecatalog", "signin", "sso", "sso-oidc", "sts"]
 
         session = botocore.session.Session(profile=self._profile)
         folders = session.get_config_variable("data_path")
