@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +18,13 @@ REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCE
 
 
 @pytest.fixture
-def sts_url() -> Iterator[str]:
-    """An STS that lets everybody assume every role."""
+def sts() -> Iterator[tuple[str, list[str]]]:
+    """The URL of an STS that lets everybody assume every role, and the requests it has had."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            requests.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
             self.send_response(200)
             self.send_header("Content-Type", "text/xml")
             self.send_header("Content-Length", str(len(ASSUMED)))
@@ -36,23 +36,22 @@ def sts_url() -> Iterator[str]:
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}", requests
         server.shutdown()
 
 
 def test_credentials_can_come_from_a_role(
-    program: Program, sandbox: Sandbox, sts_url: str, tmp_path: Path
+    program: Program, sandbox: Sandbox, sts: tuple[str, list[str]]
 ) -> None:
-    config = tmp_path / "config"
-    config.write_text(
+    url, requests = sts
+    (program.home / ".aws").mkdir()
+    (program.home / ".aws" / "config").write_text(
         "[profile engine]\nrole_arn = arn:aws:iam::123456789012:role/engine\n"
         "credential_source = Environment\n"
     )
-    environment = sandbox.environment | {
-        "AWS_CONFIG_FILE": str(config),
-        "AWS_PROFILE": "engine",
-        "AWS_ENDPOINT_URL_STS": sts_url,
-    }
-    outcome = program("notify", stdin=REQUEST, **environment)
+    environment = sandbox.environment | {"AWS_ENDPOINT_URL_STS": url}
+    outcome = program("notify", "--profile", "engine", stdin=REQUEST, **environment)
     assert (outcome.code, outcome.stderr) == (0, "")
     assert sandbox.status() == "SUCCEEDED"
+    assert len(requests) == 1
+    assert "Action=AssumeRole" in requests[0]
