@@ -1,11 +1,13 @@
 # Two commands matter: `make demo` shows the main job, `make test` runs the tests.
-# Each makes the virtual environment it needs, in .venv.
+# Each makes the virtual environment it needs, in .venv; `make bench` has one of its own.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := benchmarks/.venv
+RUNS ?= 20
 
-.PHONY: help demo test torture lint venv schemas requirements clean
+.PHONY: help demo test torture bench lint venv schemas requirements clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -18,6 +20,9 @@ test: $(VENV)/.ready-dev ## run the tests
 
 torture: $(VENV)/.ready-dev ## kill it for some minutes, and count what is lost or doubled
 	$(BIN)/python tests/torture.py
+
+bench: $(BENCH)/.ready ## compare it with the AWS CLI and others, in a few minutes (RUNS=20)
+	@$(BENCH)/bin/python -m benchmarks $(RUNS)
 
 lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff check .
@@ -37,14 +42,17 @@ requirements: ## pin the dependencies again, to their newest versions (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command 'make requirements' \
 	  -c requirements.txt -o requirements-dev.txt --group dev pyproject.toml
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command 'make requirements' \
+	  -c requirements-dev.txt -o benchmarks/requirements.txt --group bench pyproject.toml
 
 clean: ## remove what was made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(BIN)/python:
+%/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3.11' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $*
 
 $(VENV)/.ready: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
@@ -53,4 +61,9 @@ $(VENV)/.ready: requirements.txt | $(BIN)/python
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(BENCH)/.ready: benchmarks/requirements.txt | $(BENCH)/bin/python
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BENCH)/bin/python -m compileall -q workflow_result
 	@touch $@

@@ -1,0 +1,248 @@
+"""`make bench`: measure, print one table, and write it to `results/`.
+
+`python -m benchmarks RUNS`: how often each short measure is taken; the long ones less often.
+"""
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from benchmarks.measure import NotMeasured, Sample, alternate
+from benchmarks.scenes import CLI_RUNS, DELAY, HERE, OWED, ROOT, Scenes
+from workflow_result.reporting import AT_ONCE
+
+RESULTS = HERE / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a measure, another or a number of seconds, and the goal."""
+
+    what: str
+    against: str
+    goal: float | None
+    ours: str
+    theirs: str | float
+    memory: bool = False
+
+
+ROWS = [
+    Row("cold `validate`", "AWS CLI v1, one call", 0.30, "validate", "aws_cli"),
+    Row("cold `notify`, journal and all", "AWS CLI v1, one call", 0.75, "notify", "aws_cli"),
+    Row(
+        "cold `notify`, journal and all",
+        "bare boto3 script, no checks, no journal",
+        1.15,
+        "notify",
+        "boto3_script",
+    ),
+    Row("peak memory of `notify`", "bare boto3 script", 1.15, "notify", "boto3_script", True),
+    Row(
+        f"`resend` of {OWED:,} owed results, endpoint answering after {DELAY * 1000:.0f} ms",
+        f"{OWED:,} / {AT_ONCE} workers × {DELAY * 1000:.0f} ms",
+        1.25,
+        "resend",
+        OWED / AT_ONCE * DELAY,
+    ),
+    Row(
+        "the same",
+        f"one AWS CLI process a result, 8 at a time ({CLI_RUNS} of them, scaled)",
+        0.05,
+        "resend",
+        "aws_cli_each",
+    ),
+    Row(
+        "`notify` already reported, answered from the journal",
+        "cold `validate`",
+        1.15,
+        "notify_again",
+        "validate",
+    ),
+    Row("checking 10,000 outputs", "checking 1,000", 10.5, "check 10,000", "check 1,000"),
+    Row(
+        "`notify` with a journal of 100,000 old entries",
+        "with a new one",
+        1.10,
+        "notify_old_journal",
+        "notify",
+    ),
+    Row("`run` of an S3 bucket", "init, plan, apply by hand", 1.05, "run_bucket", "by_hand_bucket"),
+    Row(
+        "`run` of `terraform_data` alone",
+        "init, plan, apply by hand",
+        None,
+        "run_smallest",
+        "by_hand_smallest",
+    ),
+]
+
+NOTES = f"""\
+Each ratio is of the medians of alternating runs. Processes are measured whole, from start to end,
+each with a request of its own and the journal on the disk of this checkout. Where AWS would be is a
+stub on loopback that takes everything and answers at once, or after {DELAY * 1000:.0f} ms; for the
+bucket, moto's S3. Checking is measured without Python's start and the imports. Terraform by
+hand reports nothing."""
+
+
+def main() -> None:
+    """Measure everything and tell."""
+    runs = int(sys.argv[1])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the servers, too
+    load = os.getloadavg()[0]
+    RESULTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=RESULTS) as folder:
+        scenes = Scenes(Path(folder))
+        try:
+            samples, reasons = measure(scenes, runs)
+        finally:
+            scenes.close()
+    say("")
+    text = f"{table(samples, reasons)}\n\n{machine(load)}\n\n{NOTES}\n"
+    (RESULTS / "table.md").write_text(text, encoding="utf-8")
+    keep(samples)
+    print(text)
+    print(f"Written to {(RESULTS / 'table.md').relative_to(ROOT)}; every run is in samples.json.")
+
+
+def measure(scenes: Scenes, runs: int) -> tuple[dict[str, list[Sample]], dict[str, str]]:
+    """Take all measures, in groups of those that are compared."""
+    long_runs = max(3, runs // 4)
+    bucket: dict[str, Callable[[], Sample]] = {
+        "run_bucket": scenes.run_bucket,
+        "by_hand_bucket": scenes.by_hand_bucket,
+    }
+    samples: dict[str, list[Sample]] = {}
+    reasons: dict[str, str] = {}
+    try:
+        scenes.use_moto()
+    except NotMeasured as reason:
+        reasons = dict.fromkeys(bucket, str(reason))
+        bucket = {}
+    groups: list[tuple[int, Mapping[str, Callable[[], Sample]]]] = [
+        (
+            runs,
+            {
+                "validate": scenes.validate,
+                "notify": scenes.notify,
+                "notify_old_journal": scenes.notify_old_journal,
+                "notify_again": scenes.notify_again,
+                "boto3_script": scenes.boto3_script,
+                "aws_cli": scenes.aws_cli,
+            },
+        ),
+        (long_runs, {"resend": scenes.resend, "aws_cli_each": scenes.aws_cli_each}),
+        (
+            runs,
+            {
+                "check 1,000": partial(scenes.check, 1000),
+                "check 10,000": partial(scenes.check, 10_000),
+            },
+        ),
+        (long_runs, bucket),
+        (
+            long_runs,
+            {"run_smallest": scenes.run_smallest, "by_hand_smallest": scenes.by_hand_smallest},
+        ),
+    ]
+    for times, measures in groups:
+        taken, missing = alternate(measures, times, say)
+        samples |= taken
+        reasons |= missing
+    return samples, reasons
+
+
+def table(samples: Mapping[str, list[Sample]], reasons: Mapping[str, str]) -> str:
+    """Return the table as Markdown."""
+    lines = [
+        "| what | against | this | that | ratio | goal | holds |",
+        "|---|---|--:|--:|--:|--:|---|",
+    ]
+    for row in ROWS:
+        goal = f"{row.goal:.2f}" if row.goal else "–"
+        start = f"| {row.what} | {row.against} |"
+        needed = [name for name in (row.ours, row.theirs) if isinstance(name, str)]
+        missing = [reasons[name] for name in needed if name in reasons]
+        if row.memory and not all(s.peak for name in needed for s in samples.get(name, [])):
+            missing.append("the measuring process itself took more memory")
+        if missing:
+            lines.append(f"{start} | | | {goal} | not measured: {missing[0]} |")
+            continue
+        ours, theirs = (
+            _median(samples[side], row.memory) if isinstance(side, str) else side
+            for side in (row.ours, row.theirs)
+        )
+        holds = "–" if row.goal is None else "yes" if ours / theirs <= row.goal else "**no**"
+        shown = [_amount(value, row.memory) for value in (ours, theirs)]
+        lines.append(f"{start} {' | '.join(shown)} | {ours / theirs:.3f} | {goal} | {holds} |")
+    return "\n".join(lines)
+
+
+def _median(samples: list[Sample], memory: bool) -> float:
+    return median(sample.peak if memory else sample.seconds for sample in samples)
+
+
+def _amount(value: float, memory: bool) -> str:
+    if memory:
+        return f"{value / 1024:.1f} MiB"
+    return f"{value:,.2f} s" if value >= 10 else f"{value * 1000:,.0f} ms"
+
+
+def machine(load: float) -> str:
+    """Say what the table was made on."""
+    import pyperf
+
+    known = pyperf.Run([1.0], collect_metadata=True).get_metadata()
+    terraform = "no Terraform"
+    if shutil.which("terraform"):
+        command = ["terraform", "version"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        terraform = done.stdout.partition("\n")[0]
+    parts = [
+        f"{os.cpu_count()} × {known.get('cpu_model_name', platform.machine())}",
+        platform.platform(aliased=True, terse=True),
+        f"Python {platform.python_version()}",
+        f"boto3 {version('boto3')}",
+        f"AWS CLI {version('awscli')}",
+        terraform,
+        f"load average {load:.1f} at the start",
+    ]
+    return "Made on " + ", ".join(parts) + "."
+
+
+def keep(samples: Mapping[str, list[Sample]]) -> None:
+    """Write every run for `pyperf stats`, `pyperf hist` and `pyperf compare_to`."""
+    import pyperf
+
+    benchmarks = []
+    for name, taken in samples.items():
+        about = {"name": name, "unit": "second"}
+        benchmarks.append([pyperf.Run([s.seconds], metadata=about) for s in taken])
+        if all(s.peak for s in taken):
+            about = {"name": f"{name}, peak memory", "unit": "byte"}
+            benchmarks.append([pyperf.Run([s.peak * 1024.0], metadata=about) for s in taken])
+    suite = pyperf.BenchmarkSuite([pyperf.Benchmark(runs) for runs in benchmarks if runs])
+    suite.dump(str(RESULTS / "samples.json"), replace=True)
+
+
+def say(line: str) -> None:
+    """Show, on a terminal, what is being measured."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,45 @@
+"""Make a journal: `python -m benchmarks.make_journal FILE owed|reported COUNT`."""
+
+import sqlite3
+import sys
+from pathlib import Path
+
+from workflow_result import request as requests
+from workflow_result.journal import Journal
+
+
+def make(path: Path, state: str, count: int) -> None:
+    """Make the journal `path` with `count` results that are owed, or reported long ago."""
+    journal = Journal(path)
+    for number in range(count if state == "owed" else 1):
+        members = {
+            "WorkflowToken": "965d4597-3088-41ae-87dc-3498daf1d69d",
+            "RecordId": f"rec-{number}",
+            "Status": "SUCCEEDED",
+            "Outputs": [{"OutputKey": "url", "OutputValue": "https://www.example.com"}],
+        }
+        request = requests.check(requests.Draft(members), "provision")
+        digest = journal.owe(request, "sandbox", "us-east-1")
+    if state == "reported":
+        journal.settle([digest])
+    journal.close()
+    if state == "reported":
+        _repeat(path, count)
+
+
+def _repeat(path: Path, count: int) -> None:
+    """Repeat the journal's one entry under other digests: 100,000 reports would take long."""
+    with sqlite3.connect(path) as database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(result)")]
+        values = ["lower(hex(randomblob(32)))" if name == "digest" else name for name in names]
+        database.execute(
+            "WITH RECURSIVE copy (number) AS "  # noqa: S608, the names are the table's own
+            "(SELECT 2 UNION ALL SELECT number + 1 FROM copy WHERE number < ?) "
+            f"INSERT INTO result ({', '.join(names)}) "
+            f"SELECT {', '.join(values)} FROM result, copy",
+            [count],
+        )
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
