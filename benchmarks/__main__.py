@@ -89,9 +89,9 @@ ROWS = [
 NOTES = f"""\
 Each ratio is of the medians of alternating runs. Processes are measured whole, from start to end,
 each with a request of its own and the journal on the disk of this checkout. Where AWS would be is a
-stub on loopback that takes everything and answers at once, or after {DELAY * 1000:.0f} ms; for the
-bucket, moto's S3. Checking is measured without Python's start and the imports. Terraform by
-hand reports nothing."""
+stub on loopback that takes everything and answers at once, or after {DELAY * 1000:.0f} ms: the
+sandbox would be what is measured. Moto's S3 is there for the bucket. Checking is measured without
+Python's start and the imports. Terraform by hand reports nothing."""
 
 
 def main() -> None:
