@@ -20,6 +20,7 @@ def make(path: Path, state: str, count: int) -> None:
         }
         request = requests.check(requests.Draft(members), "provision")
         digest = journal.owe(request, "sandbox", "us-east-1")
+        assert digest is not None  # nothing was reported before
     if state == "reported":
         journal.settle([digest])
     journal.close()
