@@ -30,8 +30,8 @@ from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
 from workflow_result.secret import SENSITIVE_VALUE, keep_secret
 
 HOST_DIED = (
-    "The engine's process ended before Terraform did, so how far Terraform came is not known: "
-    "its host may have failed."
+    "The engine's process ended before it could tell how Terraform did, so how far Terraform "
+    "came is not known: its host may have failed."
 )
 """FailureReason of a run that ended without a word."""
 
