@@ -575,7 +575,7 @@ class TestStopping:
 
     @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
     def test_signal_in_plan_reports_failed(self, engine: Engine, kind: signal.Signals) -> None:
-        engine.configure(external_program(["sleep", "60"]))
+        engine.configure(external_program(["sleep", "5"]))
         process = engine.start(TF_CLI_CONFIG_FILE=external_provider(engine))
         read_until(process, "data.external.program: Refreshing")
         process.send_signal(kind)

@@ -288,7 +288,10 @@ class TerraformRun:
         self._next_signal_at = time.monotonic() + self._grace
         say(f"stopping Terraform with {number.name}: {reason}", Style.YELLOW)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+            if number is signal.SIGKILL:
+                os.killpg(child.pid, number)
+            else:  # Terraform alone: it stops its provisioners and providers by itself
+                os.kill(child.pid, number)
 
 
 def _signal_name(number: int) -> str:
