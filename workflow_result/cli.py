@@ -253,8 +253,13 @@ def run(
     with its backend and the credentials for it: init, plan and apply are done here.
 
     \b
-    Example, with the message's JSON in a file:
-      PROGRAM run --chdir ./artifact <message.json
+    Example, while `PROGRAM sandbox` runs in another terminal:
+      export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
+      export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
+      mkdir hello && echo 'output "hello" { value = "world" }' >hello/main.tf
+      message='{"token": "965d4597-3088-41ae-87dc-3498daf1d69d", "recordId": "rec-demo",
+      "operation": "PROVISION_PRODUCT", "provisionedProductId": "pp-demo"}'
+      echo "$message" | PROGRAM run --chdir hello
     """
     from workflow_result import message as messages
     from workflow_result.delivery import Delivery
