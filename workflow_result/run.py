@@ -214,7 +214,7 @@ class TerraformRun:
             assert stream is not None  # it is a pipe
             threading.Thread(target=read, args=[stream], daemon=True).start()
         open_streams, ended_at = 2, None
-        while open_streams or child.poll() is None:
+        while open_streams:
             self._attend(child)
             try:
                 line = lines.get(timeout=0.2)
@@ -229,6 +229,10 @@ class TerraformRun:
                 open_streams -= 1
             else:
                 yield line
+        while child.poll() is None:
+            self._attend(child)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.2)
 
     def _wait(self, child: subprocess.Popen[bytes]) -> int:
         """Return the child's exit code. Where it still runs, nobody listens: stop it."""
