@@ -1,4 +1,4 @@
-"""Where the credentials for a delivery may come from."""
+"""Where a delivery goes, and where its credentials may come from."""
 
 import threading
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from conftest import UUID_TOKEN, Program, Sandbox
+
+from workflow_result.delivery import Delivery
 
 ASSUMED = """\
 <AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>
@@ -55,3 +57,34 @@ def test_credentials_can_come_from_a_role(
     assert sandbox.status() == "SUCCEEDED"
     assert len(requests) == 1
     assert "Action=AssumeRole" in requests[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "destination"),
+    [
+        (None, "aws"),
+        ("https://servicecatalog.eu-west-1.amazonaws.com", "aws"),
+        ("https://vpce-1-servicecatalog.eu-west-1.vpce.amazonaws.com", "aws"),
+        ("https://127.example.com", "aws"),
+        ("http://127.0.0.1:4510", "sandbox"),
+        ("http://localhost:4510", "sandbox"),
+        ("http://[::1]:4510", "sandbox"),
+        ("http://[", "aws"),
+    ],
+)
+def test_destination_is_a_sandbox_where_the_endpoint_is_on_loopback(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, destination: str
+) -> None:
+    for name in ("AWS_ENDPOINT_URL_SERVICE_CATALOG", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert Delivery(None, None, url).destination == destination
+    if url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_CATALOG", url)
+        assert Delivery(None, None, None).destination == destination
+
+
+def test_endpoint_that_is_no_url_is_told_and_the_result_is_kept(program: Program) -> None:
+    settings = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    outcome = program("notify", "--endpoint-url", "http://[", stdin=REQUEST, **settings)
+    assert outcome.code == 75
+    assert outcome.stderr.endswith("It is saved: `resend` sends it\n")

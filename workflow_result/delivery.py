@@ -7,6 +7,7 @@ ResourceNotFoundException; every AWS service has the common ones besides
 
 import json
 import os
+import re
 import threading
 from contextlib import suppress
 from typing import Any
@@ -82,8 +83,12 @@ class Delivery:
             or os.environ.get("AWS_ENDPOINT_URL_SERVICE_CATALOG")
             or os.environ.get("AWS_ENDPOINT_URL")
         )
-        host = urlsplit(url).hostname if url else None
-        return "sandbox" if host == "localhost" or (host or "").startswith("127.") else "aws"
+        try:
+            host = urlsplit(url or "").hostname or ""
+        except ValueError:  # no URL; `send` says so
+            host = ""
+        is_loopback = re.fullmatch(r"localhost|::1|127(\.\d+){3}", host)
+        return "sandbox" if is_loopback else "aws"
 
     @property
     def region(self) -> str | None:

@@ -3,6 +3,7 @@
 Brings `journal` and `delivery` together, which know nothing of each other.
 """
 
+import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,7 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     """
     from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+    gc.enable()  # unlike the other commands, this one may have thousands of calls to make
     claimed = journal.claim(delivery.destination)
     for needed in {region or entry.region for entry, _ in claimed}:
         delivery.connect(needed)
