@@ -547,7 +547,7 @@ class TestPending:
         outcome = desk.main("pending")
         assert outcome.code == 0
         assert re.fullmatch(
-            rf"{record}  provision  owed  since 2\d{{3}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00  "
+            rf"{record}  provision  sandbox  owed  since 2\d{{3}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00  "
             r"tried 2 times: Could not connect to the endpoint URL: \"http://127.0.0.1:1/\"\n",
             outcome.stdout,
         )

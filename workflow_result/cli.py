@@ -359,7 +359,8 @@ def pending(journal: Path | None, as_json: bool) -> None:
     for row in rows:
         tries = f"tried {row['tries']} times" if row["tries"] != 1 else "tried once"
         line = (
-            f"{row['record_id']}  {row['operation']}  {row['state']}  since {row['since']}  {tries}"
+            f"{row['record_id']}  {row['operation']}  {row['destination']}  {row['state']}  "
+            f"since {row['since']}  {tries}"
         )
         _print(line + (f": {row['last_error']}" if row["last_error"] else ""))
     if not rows:
