@@ -1,14 +1,19 @@
 """Where a delivery goes, and where its credentials may come from."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
+from botocore.exceptions import DataNotFoundError
 from conftest import UUID_TOKEN, Program, Sandbox
 
 from workflow_result.delivery import Delivery
+from workflow_result.loader import ServiceCatalogLoader
 
 ASSUMED = """\
 <AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>
@@ -57,6 +62,33 @@ def test_credentials_can_come_from_a_role(
     assert sandbox.status() == "SUCCEEDED"
     assert len(requests) == 1
     assert "Action=AssumeRole" in requests[0]
+
+
+@pytest.fixture
+def loader() -> ServiceCatalogLoader:
+    return ServiceCatalogLoader(botocore.session.Session())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "endpoints",
+        "partitions",
+        "_retry",
+        "sdk-default-configuration",
+        "servicecatalog/2015-12-10/service-2",
+        "servicecatalog/2015-12-10/endpoint-rule-set-1",
+        "sts/2011-06-15/service-2",
+    ],
+)
+def test_models_are_read_as_botocore_reads_them(loader: ServiceCatalogLoader, name: str) -> None:
+    expected = botocore.loaders.Loader().load_data_with_path(name)
+    assert json.dumps(loader.load_data_with_path(name)) == json.dumps(expected)
+
+
+def test_model_that_is_missing_is_told_as_botocore_tells_it(loader: ServiceCatalogLoader) -> None:
+    with pytest.raises(DataNotFoundError):
+        loader.load_data("servicecatalog/2015-12-10/nothing")
 
 
 @pytest.mark.parametrize(

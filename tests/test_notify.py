@@ -302,7 +302,7 @@ def test_defect_is_one_line_without_the_token(program: Program, sandbox: Sandbox
     data.mkdir(parents=True)
     model = changed_model()
     (data / "service-2.json").write_text(json.dumps(model))
-    environment = sandbox.environment | {"AWS_DATA_PATH": str(program.home / "data")}
+    environment = sandbox.environment | {"AWS_DATA_PATH": "/nowhere:~/data"}
     outcome = program("notify", stdin=REQUEST, **environment)
     assert outcome.code == 70
     assert len(outcome.lines) == 1

@@ -150,20 +150,11 @@ class Delivery:
         import boto3
         import botocore.session
         from botocore.config import Config
-        from botocore.loaders import Loader
 
-        class ServiceCatalogLoader(Loader):
-            # botocore looks through the folders of all services to see whether there is one
-            # of this name: half the time of creating the client. The others give credentials.
-            def list_available_services(self, type_name: str) -> list[str]:
-                return ["servicecatalog", "signin", "sso", "sso-oidc", "sts"]
+        from workflow_result.loader import ServiceCatalogLoader
 
         session = botocore.session.Session(profile=self._profile)
-        folders = session.get_config_variable("data_path")
-        session.register_component(
-            "data_loader",
-            ServiceCatalogLoader(extra_search_paths=folders.split(os.pathsep) if folders else None),
-        )
+        session.register_component("data_loader", ServiceCatalogLoader(session))
         client = boto3.session.Session(botocore_session=session).client(
             "servicecatalog",
             region_name=region,
