@@ -124,6 +124,25 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path, text: str) -> None:
     assert configuration.read(tmp_path) == configuration.Declarations()
 
 
+def test_values_of_variables_are_those_that_stand_in_the_folder(tmp_path: Path) -> None:
+    configure(tmp_path)
+    definitions = (
+        'plain = { a = "no" } # b = "no"\nsecret = "x \\"y\\""\nother = <<EOT\nlong\nEOT\n'
+    )
+    (tmp_path / "terraform.tfvars").write_text(definitions)
+    (tmp_path / "a.auto.tfvars.json").write_text('{"json_secret": "z", "json_plain": 1}')
+    (tmp_path / "b.auto.tfvars").write_bytes(b"\xff")
+    (tmp_path / "not_read.tfvars").write_text('secret = "no"')
+    assert sorted(configuration.read(tmp_path).values) == [
+        ("json_plain", "1"),
+        ("json_secret", "x"),
+        ("json_secret", "z"),
+        ("other", "long\n"),
+        ("secret", 'x "y"'),
+        ("secret", '} output "in_string" { description = "no" }'),
+    ]
+
+
 @given(st.text() | st.text('output "a" {}=<-E\n\\${%/*#'))
 def test_no_text_makes_it_crash(text: str) -> None:
     list(configuration._attributes(text))

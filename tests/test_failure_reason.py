@@ -33,6 +33,16 @@ def test_one_error_has_its_summary_address_place_and_detail() -> None:
     )
 
 
+def test_summary_is_whole_where_there_is_room_for_it() -> None:
+    """The AWS provider puts all it knows into the summary."""
+    summary = "operation error S3: CreateBucket, " + "is not authorized to perform: x, " * 25
+    one, other = (TerraformError(summary, "Detail.", a, "main.tf line 1") for a in ("a.b", "c.d"))
+    alone = failure_reason("terraform apply failed", [one], [])
+    assert f"{summary.strip()} (a.b)\non main.tf line 1\nDetail." in alone
+    both = failure_reason("terraform apply failed", [one, other], [])
+    assert f"1. {summary.strip()} (a.b)\n2. {summary.strip()} (c.d)" in both
+
+
 def test_many_errors_have_every_summary_and_address_before_any_detail() -> None:
     assert failure_reason(
         "terraform plan failed", [error(1, "First."), error(2, "Second.")], []

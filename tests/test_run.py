@@ -475,24 +475,32 @@ class TestFailure:
 
 
 class TestSecrets:
-    def test_sensitive_parameter_is_not_in_the_reason_of_a_failure(self, engine: Engine) -> None:
+    @pytest.mark.parametrize("door", ["message", "environment", "file", "default"])
+    def test_sensitive_variable_is_not_in_the_reason_of_a_failure(
+        self, engine: Engine, door: str
+    ) -> None:
+        default = 'default = "correct horse"' if door == "default" else ""
         engine.configure(
-            """
-            variable "password" {
+            f"""
+            variable "password" {{
               type      = string
               sensitive = true
-            }
-            resource "terraform_data" "a" {
-              provisioner "local-exec" {
-                command = "echo refused: $TF_VAR_password; exit 1"
-              }
-            }
+              {default}
+            }}
+            resource "terraform_data" "a" {{
+              provisioner "local-exec" {{
+                command = "echo refused; exit 1 # ${{var.password}}"
+              }}
+            }}
             """
         )
-        parameters = [{"key": "password", "value": "correct horse"}]
-        outcome = engine.run(message=MESSAGE | {"parameters": parameters})
+        parameters = [{"key": "password", "value": "correct horse"}] if door == "message" else []
+        variables = {"TF_VAR_password": "correct horse"} if door == "environment" else {}
+        if door == "file":
+            (engine.directory / "terraform.tfvars").write_text('password = "correct horse"')
+        outcome = engine.run(message=MESSAGE | {"parameters": parameters}, **variables)
         assert outcome.code == 1
-        assert "refused: (sensitive value)" in engine.reason()
+        assert "exit 1 # (sensitive value)" in engine.reason()
         assert "correct horse" not in engine.reason() + outcome.stderr
 
     def test_token_is_nowhere_but_in_the_report(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What a root module declares that Terraform does not tell while it runs.
+"""What a root module's folder says that Terraform does not tell while it runs.
 
 Descriptions of outputs are in the plan alone, and `terraform show -json` starts every provider
 to read it: 2.7 s and 600 MB with the AWS provider. The configuration has them in plain sight.
@@ -16,10 +16,12 @@ from typing import Any
 
 @dataclass
 class Declarations:
-    """Descriptions of outputs, and names of variables that are sensitive."""
+    """Descriptions of outputs, names of variables that are sensitive, and the strings that stand
+    in the folder as the value of a variable: a default, or one in a file of definitions."""
 
     descriptions: dict[str, str] = field(default_factory=dict)
     sensitive_variables: set[str] = field(default_factory=set)
+    values: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read(directory: Path) -> Declarations:
@@ -28,6 +30,12 @@ def read(directory: Path) -> Declarations:
     What cannot be read is left out: Terraform will say what is wrong with it.
     """
     declarations = Declarations()
+    _read_module(directory, declarations)
+    _read_definitions(directory, declarations)
+    return declarations
+
+
+def _read_module(directory: Path, declarations: Declarations) -> None:
     files = [f for ending in ("*.tf", "*.tofu", "*.tf.json") for f in directory.glob(ending)]
     # https://developer.hashicorp.com/terraform/language/files/override: last, and they win.
     for file in sorted(files, key=lambda f: (f.name.split(".")[0].endswith("override"), f.name)):
@@ -39,7 +47,21 @@ def read(directory: Path) -> Declarations:
                     declarations.descriptions[label] = value
                 elif (kind, name, value) == ("variable", "sensitive", "true"):
                     declarations.sensitive_variables.add(label)
-    return declarations
+                elif (kind, name) == ("variable", "default"):
+                    declarations.values.append((label, value))
+
+
+def _read_definitions(directory: Path, declarations: Declarations) -> None:
+    # https://developer.hashicorp.com/terraform/language/values/variables#variable-definitions-tfvars-files
+    for name in ("terraform.tfvars", "*.auto.tfvars"):
+        for file in [*directory.glob(name), *directory.glob(f"{name}.json")]:
+            with suppress(OSError, ValueError, AttributeError):
+                text = file.read_text(encoding="utf-8-sig")
+                if file.suffix == ".json":
+                    pairs = [(n, v) for n, v in json.loads(text).items() if isinstance(v, str)]
+                else:  # the inside of a block
+                    pairs = [(n, v) for _, _, n, v in _attributes(f'file "" {{\n{text}\n}}')]
+                declarations.values.extend(pairs)
 
 
 def _json_attributes(text: str) -> Iterator[tuple[str, str, str, str]]:

@@ -10,7 +10,8 @@ from workflow_result.secret import hide
 MAX_LENGTH = 2048
 """AWS API reference, FailureReason."""
 
-_MAX_SUMMARY = 300  # a summary is a line; what is longer is a detail in the wrong place
+_MAX_HEADLINE = 300
+_MIN_SUMMARY = 300  # what of a summary is told at the least, before the details of others
 _CUT = " …"
 
 
@@ -35,10 +36,12 @@ class TerraformError:
             place=f"{place.get('filename', '')} line {line}" if line else "",
         )
 
-    @property
-    def head(self) -> str:
+    def head(self, room: int | None = None) -> str:
+        """Summary and address, in `room` characters where the address is of a common length."""
         with_address = f" ({self.address})" if self.address else ""
-        return _cut(self.summary, _MAX_SUMMARY) + with_address
+        if room is None:
+            return self.summary + with_address
+        return _cut(self.summary, max(room - len(with_address), _MIN_SUMMARY)) + with_address
 
     @property
     def rest(self) -> str:
@@ -51,7 +54,7 @@ def failure_reason(headline: str, errors: list[TerraformError], said: list[str])
     `headline` says what failed; `errors` are Terraform's; `said` are the last lines that it
     printed otherwise, which count only where there is no error.
     """
-    headline = _cut(clean(headline), _MAX_SUMMARY)
+    headline = _cut(clean(headline), _MAX_HEADLINE)
     errors = list(
         dict.fromkeys(
             TerraformError(*(clean(t) for t in (e.summary, e.detail, e.address, e.place)))
@@ -62,7 +65,9 @@ def failure_reason(headline: str, errors: list[TerraformError], said: list[str])
     if len(errors) > 1:
         body = _many(errors, room)
     elif errors:
-        body = _cut("\n".join(text for text in (errors[0].head, errors[0].rest) if text), room)
+        body = _cut(
+            "\n".join(text for text in (errors[0].head(room), errors[0].rest) if text), room
+        )
     else:
         body = _last_lines([clean(line) for line in said], room)
     return f"{headline}:\n{body}" if body else f"{headline}."
@@ -81,7 +86,9 @@ def clean(text: str) -> str:
 
 def _many(errors: list[TerraformError], room: int) -> str:
     """Every summary and address, then as many of the details as there is room for."""
-    heads = [f"{number}. {error.head}" for number, error in enumerate(errors, 1)]
+    # The AWS provider's summaries are paragraphs: where there is room for them, they are whole.
+    each = room // len(errors) - len(f"{len(errors)}. \n")
+    heads = [f"{number}. {error.head(each)}" for number, error in enumerate(errors, 1)]
     shown = len(heads)
     while _length(heads[:shown]) + (len(_left_out(len(heads) - shown)) + 1) > room:
         shown -= 1

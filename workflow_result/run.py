@@ -113,9 +113,13 @@ class TerraformRun:
         if not self._directory.is_dir():
             raise _Failed(f"The working directory {self._directory} does not exist")
         declared = configuration.read(self._directory)
-        for name in declared.sensitive_variables & self._message.parameters.keys():
-            keep_secret(self._message.parameters[name], SENSITIVE_VALUE)
         environment = self._environment()
+        given = [
+            (name, environment.get(f"TF_VAR_{name}", "")) for name in declared.sensitive_variables
+        ]
+        for name, value in [*given, *declared.values]:
+            if name in declared.sensitive_variables and value not in ("true", "false", "null"):
+                keep_secret(value, SENSITIVE_VALUE)
         # The plan holds secrets. It has no name and no mode for others: only this process and
         # Terraform, which inherits it, can read it, and it is gone when they are.
         plan_file = f"/dev/fd/{plan}"
@@ -266,9 +270,9 @@ class TerraformRun:
         error = TerraformError.from_diagnostic(diagnostic)
         if diagnostic.get("severity") == "error":
             self._errors.append(error)
-            say(f"  Error: {error.head}", Style.RED)
+            say(f"  Error: {error.head()}", Style.RED)
         else:
-            say(f"  Warning: {error.head}", Style.YELLOW)
+            say(f"  Warning: {error.head()}", Style.YELLOW)
         for line in error.rest.splitlines():
             say(f"    {line}")
 
