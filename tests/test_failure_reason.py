@@ -55,6 +55,11 @@ def test_many_errors_have_every_summary_and_address_before_any_detail() -> None:
     )
 
 
+def test_long_address_does_not_push_out_an_error() -> None:
+    many = [TerraformError(f"Problem {i}", "", "a" * 3000) for i in range(3)]
+    assert "3. Problem 2 (aaa" in failure_reason("failed", many, [])
+
+
 def test_same_error_twice_is_told_once() -> None:
     once = failure_reason("failed", [ONE], [])
     assert failure_reason("failed", [ONE, ONE], []) == once
@@ -64,7 +69,7 @@ def test_long_detail_is_cut_after_a_sentence() -> None:
     detail = "This is a sentence of some length. " * 100
     reason = failure_reason("failed", [TerraformError("Summary", detail)], [])
     assert MAX_LENGTH - 60 < len(reason) <= MAX_LENGTH
-    assert reason.endswith("of some length. …".replace(". ", ". "))
+    assert reason.endswith("of some length. …")
 
 
 def test_long_detail_is_cut_after_a_line_where_there_are_lines() -> None:

@@ -46,8 +46,7 @@ DOORS = ["stdin", "environment", "file"]
 OPERATIONS = ["provision", "update", "terminate"]
 
 
-@pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("operation", "door"), list(zip(OPERATIONS, DOORS, strict=True)))
 @pytest.mark.parametrize(("member", "unit", "lowest", "highest"), LIMITS)
 def test_length_is_taken_at_its_limits_and_refused_beyond(
     program: Program, member: str, unit: str, lowest: int, highest: int, operation: str, door: str

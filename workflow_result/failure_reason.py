@@ -12,6 +12,7 @@ MAX_LENGTH = 2048
 
 _MAX_HEADLINE = 300
 _MIN_SUMMARY = 300  # what of a summary is told at the least, before the details of others
+_MAX_ADDRESS = 200
 _CUT = " …"
 
 
@@ -27,18 +28,18 @@ class TerraformError:
 
     @classmethod
     def from_diagnostic(cls, diagnostic: dict[str, Any]) -> "TerraformError":
-        place = diagnostic.get("range") or {}
-        line = (place.get("start") or {}).get("line")
+        place = _object(diagnostic.get("range"))
+        line = _object(place.get("start")).get("line")
         return cls(
-            summary=diagnostic.get("summary") or "Error",
-            detail=diagnostic.get("detail") or "",
-            address=diagnostic.get("address") or "",
+            summary=str(diagnostic.get("summary") or "Error"),
+            detail=str(diagnostic.get("detail") or ""),
+            address=str(diagnostic.get("address") or ""),
             place=f"{place.get('filename', '')} line {line}" if line else "",
         )
 
     def head(self, room: int | None = None) -> str:
-        """Summary and address, in `room` characters where the address is of a common length."""
-        with_address = f" ({self.address})" if self.address else ""
+        """Summary and address, in about `room` characters where there is such a limit."""
+        with_address = f" ({_cut(self.address, _MAX_ADDRESS)})" if self.address else ""
         if room is None:
             return self.summary + with_address
         return _cut(self.summary, max(room - len(with_address), _MIN_SUMMARY)) + with_address
@@ -46,6 +47,10 @@ class TerraformError:
     @property
     def rest(self) -> str:
         return "\n".join(text for text in (self.place and f"on {self.place}", self.detail) if text)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def failure_reason(headline: str, errors: list[TerraformError], said: list[str]) -> str:
@@ -75,13 +80,13 @@ def failure_reason(headline: str, errors: list[TerraformError], said: list[str])
 
 def clean(text: str) -> str:
     """Return `text` without secrets, colours and whatever else AWS does not allow."""
-    text = ESCAPES.sub("", hide(text)).replace("\r\n", "\n").replace("\r", "\n")
+    text = ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     allowed = (
         "\ufffd" if c > "\ufffd" or "\ud800" <= c <= "\udfff" else c
         for c in text
         if c in "\n\t" or unicodedata.category(c) != "Cc"
     )
-    return "".join(allowed).strip()
+    return hide("".join(allowed)).strip()
 
 
 def _many(errors: list[TerraformError], room: int) -> str:

@@ -48,16 +48,20 @@ class Style(StrEnum):
 def say(line: str, style: Style | None = None, end: str = "\n") -> None:
     """Write one line for a person to stderr, without any piece of a secret.
 
-    Control characters are replaced, so that text from elsewhere neither breaks the line nor
-    drives the terminal. A stderr that is closed loses the line, not the result. `style` counts
-    on a terminal, and where NO_COLOR (https://no-color.org) is not set.
+    A stderr that is closed loses the line, not the result. `style` counts on a terminal, and
+    where NO_COLOR (https://no-color.org) is not set.
     """
-    text = "".join(c if c.isprintable() else " " for c in ESCAPES.sub("", hide(line)))
+    text = hide(printable(line))
     if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
         sys.stderr.write(text + end)
         sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """Return `text` in one line that drives no terminal, wherever it comes from."""
+    return "".join(c if c.isprintable() else " " for c in ESCAPES.sub("", text))
 
 
 _show_tracebacks = False

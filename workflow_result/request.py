@@ -128,10 +128,16 @@ def check_object(draft: Draft, schema: Schema) -> None:
     """Raise `Problem` (INVALID), with a line for every rule of `schema` that `draft` breaks."""
     lines = dict.fromkeys(draft.faults)
     for place, line in _violations(draft.members, schema):
-        if not any(_within(place, broken) for broken in draft.broken):
+        if not _is_within(place, draft.broken):
             lines[f"{place}: {line}"] = None
     if lines:
         raise Problem(ExitCode.INVALID, *lines)
+
+
+def keep_tokens(text: str) -> None:
+    """Keep as secret what looks like a WorkflowToken, in a place where none should be."""
+    for token in re.findall(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text):
+        keep_secret(token)
 
 
 def result(operation: str, members: Mapping[str, Any], *, reported: bool) -> dict[str, str]:
@@ -159,6 +165,7 @@ def _parse(text: str, place: str, draft: Draft) -> Any:
         for key, value in pairs:
             if _plain(key) in TOKEN_KEYS and isinstance(value, str):
                 keep_secret(value)
+            keep_tokens(key)  # where key and value are swapped
             if key in seen:
                 draft.faults.append(f"{_join('', key)}: given twice in one object")
             seen.add(key)
@@ -254,8 +261,9 @@ def _check_members(draft: Draft, schema: Schema) -> None:
     check_object(draft, schema)
 
 
-def _within(place: str, outer: str) -> bool:
-    return place == outer or place.startswith((f"{outer}.", f"{outer}["))
+def _is_within(place: str, broken: set[str]) -> bool:
+    ends = [index for index, character in enumerate(place) if character in ".["]
+    return any(place[:end] in broken for end in [*ends, len(place)])
 
 
 def _shown_tokens(members: Members) -> Iterator[str]:
