@@ -1,16 +1,14 @@
 """Where a delivery goes, and where its credentials may come from."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+import os
+from email.message import Message
 
 import botocore.loaders
 import botocore.session
 import pytest
 from botocore.exceptions import DataNotFoundError
-from conftest import UUID_TOKEN, Program, Sandbox
+from conftest import CREDENTIALS, UUID_TOKEN, Program, Sandbox, endpoint
 
 from workflow_result.delivery import Delivery
 from workflow_result.loader import ServiceCatalogLoader
@@ -24,44 +22,84 @@ ASSUMED = """\
 REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
 
 
-@pytest.fixture
-def sts() -> Iterator[tuple[str, list[str]]]:
-    """The URL of an STS that lets everybody assume every role, and the requests it has had."""
-    requests: list[str] = []
+def test_credentials_can_come_from_a_role(program: Program, sandbox: Sandbox) -> None:
+    asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            requests.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self.send_response(200)
-            self.send_header("Content-Type", "text/xml")
-            self.send_header("Content-Length", str(len(ASSUMED)))
-            self.end_headers()
-            self.wfile.write(ASSUMED.encode())
+    def assume(_: Message, body: bytes) -> tuple[int, bytes]:
+        asked.append(body.decode())
+        return 200, ASSUMED.encode()
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", requests
-        server.shutdown()
-
-
-def test_credentials_can_come_from_a_role(
-    program: Program, sandbox: Sandbox, sts: tuple[str, list[str]]
-) -> None:
-    url, requests = sts
     (program.home / ".aws").mkdir()
     (program.home / ".aws" / "config").write_text(
         "[profile engine]\nrole_arn = arn:aws:iam::123456789012:role/engine\n"
         "credential_source = Environment\n"
     )
-    environment = sandbox.environment | {"AWS_ENDPOINT_URL_STS": url}
-    outcome = program("notify", "--profile", "engine", stdin=REQUEST, **environment)
+    with endpoint(assume) as sts:
+        environment = sandbox.environment | {"AWS_ENDPOINT_URL_STS": sts}
+        outcome = program("notify", "--profile", "engine", stdin=REQUEST, **environment)
     assert (outcome.code, outcome.stderr) == (0, "")
     assert sandbox.status() == "SUCCEEDED"
-    assert len(requests) == 1
-    assert "Action=AssumeRole" in requests[0]
+    assert len(asked) == 1
+    assert "Action=AssumeRole" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b'{"__type": "AccessDeniedException"}'),
+        (200, b'{"message": "Forbidden"}'),
+        (200, b"<p>Log in first</p>"),
+        (200, b"[]"),
+        (204, b""),
+        (403, b"[]"),
+        (403, b"null"),
+        (400, b'{"__type": 5}'),
+        (400, b'{"__type": "ThrottlingException", "message": "half \\ud83d"}'),
+    ],
+)
+def test_answer_that_is_none_of_aws_leaves_the_result_owed(
+    program: Program, status: int, body: bytes
+) -> None:
+    with endpoint(lambda *_: (status, body)) as url:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": url, "AWS_MAX_ATTEMPTS": "1"}
+        outcome = program("notify", stdin=REQUEST, **environment)
+    assert outcome.code == 75
+    assert outcome.stderr.endswith(". It is saved: `resend` sends it\n")
+    assert len(outcome.lines) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+def test_empty_answer_is_a_success(program: Program, body: bytes) -> None:
+    """Empty is what the AWS API reference says; an empty object what AWS's JSON protocol has."""
+    with endpoint(lambda *_: (200, body)) as url:
+        outcome = program("notify", stdin=REQUEST, **CREDENTIALS, AWS_ENDPOINT_URL=url)
+    assert (outcome.code, outcome.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"AWS_REGION": b"eu-west-1\xa0"}, "eu-west-1"),
+        ({"AWS_PROFILE": b"pr\xe9"}, "pr"),
+        ({"AWS_ENDPOINT_URL": b"http://\xff"}, "http://"),
+        ({"AWS_CONFIG_FILE": b"config"}, "TypeError in botocore"),
+        ({"AWS_SESSION_TOKEN": b"IQoJb3JpZ2luX2VjEJr\n"}, "(AWS_SESSION_TOKEN)"),
+    ],
+)
+def test_setting_that_cannot_be_used_leaves_the_result_owed(
+    program: Program, settings: dict[str, bytes], said: str
+) -> None:
+    (program.home / "config").write_text("[default]\nregion =\n  nested = 1\n")
+    environment = CREDENTIALS | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
+    if "AWS_CONFIG_FILE" in settings:
+        del environment["AWS_REGION"]
+    environment |= {name: os.fsdecode(value) for name, value in settings.items()}
+    outcome = program("notify", stdin=REQUEST, **environment)
+    assert outcome.code == 75, outcome.stderr
+    assert said in outcome.stderr
+    assert "IQoJb3" not in outcome.stderr
+    assert outcome.stderr.endswith(". It is saved: `resend` sends it\n")
+    assert program("pending").code == 0
 
 
 @pytest.fixture
@@ -101,6 +139,12 @@ def test_model_that_is_missing_is_told_as_botocore_tells_it(loader: ServiceCatal
         ("http://127.0.0.1:4510", "sandbox"),
         ("http://localhost:4510", "sandbox"),
         ("http://[::1]:4510", "sandbox"),
+        ("http://[::ffff:127.0.0.1]:4510", "sandbox"),
+        ("http://localhost.:4510", "sandbox"),
+        ("http://aws.localhost:4510", "sandbox"),
+        ("http://127.1:4510", "sandbox"),
+        ("http://0.0.0.0:4510", "sandbox"),
+        ("http://10.0.0.1:4510", "aws"),
         ("http://[", "aws"),
     ],
 )
@@ -113,6 +157,39 @@ def test_destination_is_a_sandbox_where_the_endpoint_is_on_loopback(
     if url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_CATALOG", url)
         assert Delivery(None, None, None).destination == destination
+
+
+@pytest.mark.parametrize(
+    ("lines", "variables", "destination"),
+    [
+        ("endpoint_url = http://127.0.0.1:1", {}, "sandbox"),
+        (
+            "services = local\n[services local]\nservice_catalog =\n  endpoint_url = X",
+            {},
+            "sandbox",
+        ),
+        ("endpoint_url = https://example.com", {}, "aws"),
+        ("endpoint_url = X", {"AWS_ENDPOINT_URL": "https://example.com"}, "aws"),
+        ("endpoint_url = https://example.com", {"AWS_ENDPOINT_URL": "X"}, "sandbox"),
+        ("", {"AWS_ENDPOINT_URL": "X", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, "aws"),
+        ("ignore_configured_endpoint_urls = true", {"AWS_ENDPOINT_URL": "X"}, "aws"),
+    ],
+)
+def test_result_that_is_owed_is_meant_for_the_endpoint_that_is_configured(
+    program: Program, lines: str, variables: dict[str, str], destination: str
+) -> None:
+    here = "http://127.0.0.1:1"
+    config = program.home / "config"
+    config.write_text(f"[default]\nregion = us-east-1\n{lines.replace('X', here)}\n")
+    environment = CREDENTIALS | {
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_MAX_ATTEMPTS": "1",
+        "HTTPS_PROXY": here,  # AWS itself is never asked
+        **{name: value.replace("X", here) for name, value in variables.items()},
+    }
+    assert program("notify", stdin=REQUEST, **environment).code == 75
+    (entry,) = json.loads(program("pending", "--json", **environment).stdout)
+    assert entry["destination"] == destination
 
 
 def test_endpoint_that_is_no_url_is_told_and_the_result_is_kept(program: Program) -> None:

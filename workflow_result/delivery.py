@@ -5,9 +5,9 @@ ResourceNotFoundException; every AWS service has the common ones besides
 (https://docs.aws.amazon.com/servicecatalog/latest/dg/CommonErrors.html).
 """
 
-import json
+import ipaddress
 import os
-import re
+import socket
 import threading
 from contextlib import suppress
 from typing import Any
@@ -33,8 +33,10 @@ ADVICE = {
     "ProfileNotFound": "give another AWS_PROFILE or --profile",
     "ConfigParse": "mend this file",
     "ValueError": "check --endpoint-url and the AWS settings in the environment",
+    "EOFError": "use credentials that need no MFA code: nobody is there to type it",
     "SSLError": "check AWS_CA_BUNDLE and this machine's certificates",
     "NoRegion": "set AWS_REGION or give --region",
+    "InvalidRegion": "set another AWS_REGION or give --region",
 }
 
 
@@ -77,18 +79,20 @@ class Delivery:
 
     @property
     def destination(self) -> str:
-        """Which records these are: those of AWS, or those of a sandbox on this machine."""
+        """Which records these are: those of AWS, or those of a sandbox on this machine.
+
+        Where the environment alone does not say it, the client is made to find out.
+        """
+        url = self._endpoint_url
+        if not url and _is_endpoint_configured():
+            with suppress(Exception):
+                url = self._client(None).meta.endpoint_url
         url = (
-            self._endpoint_url
+            url
             or os.environ.get("AWS_ENDPOINT_URL_SERVICE_CATALOG")
             or os.environ.get("AWS_ENDPOINT_URL")
         )
-        try:
-            host = urlsplit(url or "").hostname or ""
-        except ValueError:  # no URL; `send` says so
-            host = ""
-        is_loopback = re.fullmatch(r"localhost|::1|127(\.\d+){3}", host)
-        return "sandbox" if is_loopback else "aws"
+        return "sandbox" if url and _is_on_this_machine(url) else "aws"
 
     @property
     def region(self) -> str | None:
@@ -128,16 +132,23 @@ class Delivery:
             if code in REFUSALS:
                 raise NotDelivered(_short(cause), refused=True) from error
             raise NotDelivered(_with_advice(code, cause)) from error
-        except ParamValidationError:  # what `check` let through, botocore would not send: a defect
+        # What `check` let through and botocore would not send is a defect.
+        except (ParamValidationError, ModuleNotFoundError):
             raise
+        except KeyboardInterrupt:
+            raise NotDelivered("interrupted", sent=True) from None
         # OSError: a certificate bundle that is missing. ValueError: an endpoint that is no URL,
         # or `_NotAnAnswer`.
         except (BotoCoreError, OSError, ValueError) as error:
             cause = _with_advice(type(error).__name__, str(error) or type(error).__name__)
             sent = isinstance(error, ReadTimeoutError | ConnectionClosedError | _NotAnAnswer)
             raise NotDelivered(cause, sent=sent) from error
-        except KeyboardInterrupt:
-            raise NotDelivered("interrupted", sent=True) from None
+        except Exception as error:  # what botocore trips over in settings and in answers
+            name = type(error).__name__
+            cause = f"{name} in botocore: {error}"
+            raise NotDelivered(
+                _with_advice(name, cause, "--debug shows where"), sent=True
+            ) from error
 
     def _client(self, region: str | None) -> Any:
         region = region or self._region
@@ -172,25 +183,55 @@ class Delivery:
         return client
 
 
+def _is_endpoint_configured() -> bool:
+    """Whether the AWS configuration files may have a say in which endpoint is used.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    if "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" in os.environ:
+        return True
+    for variable, name in (
+        ("AWS_CONFIG_FILE", "~/.aws/config"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    ):
+        with suppress(OSError), open(os.path.expanduser(os.environ.get(variable, name)), "rb") as f:
+            if b"endpoint_url" in f.read():
+                return True
+    return False
+
+
+def _is_on_this_machine(url: str) -> bool:
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        with suppress(OSError):
+            host = socket.inet_ntoa(socket.inet_aton(host))  # 127.1 is an address, too
+        address = ipaddress.ip_address(host)
+    except ValueError:  # no address, or no URL; `send` says so
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
+
+
 class _NotAnAnswer(ValueError):
     """Something answered, but not Service Catalog, or not to the end."""
 
 
 def _check_answer(http_response: Any, **_: Any) -> None:
     # botocore does not look at the body where an operation has no output: to it a proxy's web
-    # page and half an answer are successes, as long as their status is 200.
-    body = http_response.content
-    length = http_response.headers.get("Content-Length", len(body))
-    try:
-        whole = int(length) == len(body) and isinstance(json.loads(body or b"{}"), dict)
-    except ValueError:
-        whole = False
-    if not whole:
+    # page and half an answer are successes, as long as their status is 200. AWS API reference:
+    # "If the action is successful, the service sends back an HTTP 200 response with an empty
+    # HTTP body", which is an empty object in its JSON protocol.
+    body, status = http_response.content, http_response.status_code
+    length = http_response.headers.get("Content-Length", str(len(body)))
+    is_empty = body.strip() in (b"", b"{}") and length == str(len(body))
+    if status < 300 and not (status == 200 and is_empty):
         raise _NotAnAnswer(f"what answered at {http_response.url} is not AWS, or broke off")
 
 
-def _with_advice(code: str, cause: str) -> str:
-    advice = next((text for part, text in ADVICE.items() if part in code), None)
+def _with_advice(code: str, cause: str, otherwise: str = "") -> str:
+    advice = next((text for part, text in ADVICE.items() if part in code), otherwise)
     return f"{_short(cause)}; {advice}" if advice else _short(cause)
 
 
