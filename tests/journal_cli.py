@@ -66,6 +66,7 @@ class Desk:
         self.journal = self.folder / "journal.sqlite3"
         self.artifact = self.home / "artifact"
         self.artifact.mkdir()
+        (self.artifact / "main.tf").touch()
         terraform = self.home / "terraform"
         terraform.write_text(TERRAFORM)
         terraform.chmod(0o755)

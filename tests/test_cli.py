@@ -104,17 +104,16 @@ def test_example_names_the_program_as_it_was_called(program: Program) -> None:
         ["validate", "--operation", UUID_TOKEN],
         ["validate", "--input", UUID_TOKEN],
         ["validate", f"--{UUID_TOKEN}"],
+        ["notify", VALID],
+        [VALID],
+        ["validate", "--operation", VALID],
+        ["validate", "--input", VALID],
     ],
 )
 def test_token_in_the_wrong_place_is_not_repeated(program: Program, arguments: list[str]) -> None:
-    outcome = program(*arguments, WORKFLOW_RESULT_TOKEN=UUID_TOKEN)
+    outcome = program(*arguments)
     assert outcome.code == 2
-    assert UUID_TOKEN[:6] not in outcome.stderr
-
-
-def test_request_as_an_argument_is_not_repeated(program: Program) -> None:
-    outcome = program("notify", VALID)
-    assert outcome.code == 2
+    assert outcome.stderr
     assert UUID_TOKEN[:6] not in outcome.stderr
 
 

@@ -8,6 +8,7 @@ AWS would be. `problem` and `secret` are what all of them share.
 
 import gc
 import os
+import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ def main() -> NoReturn:
     # One short job a process: collecting its garbage and taking the interpreter down in
     # order is a fifth of the time of `notify`, and frees nothing that the exit does not.
     gc.disable()
+    # A core dump would hold the WorkflowToken.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     _fill_closed_streams()
     try:
         from workflow_result import cli
@@ -34,6 +37,9 @@ def main() -> NoReturn:
             raise
         say(_missing_package(package))
         code = ExitCode.SETUP
+    except KeyboardInterrupt:  # before `cli` could see to it
+        say("interrupted")
+        code = ExitCode.INTERRUPTED
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
             stream.flush()

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,17 +27,21 @@ from workflow_result.problem import (
     Problem,
     Style,
     defect,
+    printable,
     say,
     say_traceback,
     show_tracebacks,
 )
 from workflow_result.schemas import API_OPERATIONS, schema_file
-from workflow_result.secret import keep_secret
+from workflow_result.secret import REAL_LENGTH, keep_secret
 
 
 def main() -> int:
     """Run the command line in `sys.argv`; return the exit code. Every error is told here."""
     keep_secret(os.environ.get(requests.TOKEN_VARIABLE, ""))
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        if len(os.environ.get(name, "")) >= REAL_LENGTH:
+            keep_secret(os.environ[name], f"({name})")
     try:
         return int(cli.main(standalone_mode=False) or ExitCode.DONE)
     except Problem as problem:
@@ -65,6 +69,10 @@ def main() -> int:
 
 def _say_usage(error: click.UsageError) -> None:
     """Say what click would, but for arguments that should not be there: one may be a secret."""
+    for argument in sys.argv[1:]:
+        requests.keep_tokens(argument)
+        if "{" in argument:  # a request
+            keep_secret(argument, "(JSON)")
     message = error.format_message()
     if "unexpected extra argument" in message:
         message = "There is an argument too many; a request comes on stdin or with --input."
@@ -137,7 +145,7 @@ class Command(click.Command):
             name = Path(name).name
         elif os.sep not in name:
             name = f"./{name}"
-        return super().get_help(ctx).replace("PROGRAM", name)
+        return super().get_help(ctx).replace("MAIN_PY", name)
 
 
 class Group(click.Group):
@@ -162,7 +170,7 @@ def validate(operation: str, partial: bool, input_file: Path | None) -> None:
 
     \b
     Example:
-      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | PROGRAM validate --partial
+      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | MAIN_PY validate --partial
     """
     draft = _read_request(operation, input_file)
     if partial:
@@ -193,11 +201,11 @@ def notify(
     The same request again reports nothing twice.
 
     \b
-    Example, while `PROGRAM sandbox` runs in another terminal:
+    Example, while `MAIN_PY sandbox` runs in another terminal:
       export WORKFLOW_RESULT_TOKEN=965d4597-3088-41ae-87dc-3498daf1d69d
       export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
       export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
-      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | PROGRAM notify
+      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | MAIN_PY notify
     """
     from workflow_result.delivery import Delivery
     from workflow_result.reporting import Reporter
@@ -218,7 +226,7 @@ def notify(
 @click.option(
     "--chdir",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     default=".",
     help="Working directory with the configuration; else the current one.",
 )
@@ -232,7 +240,7 @@ def notify(
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.IntRange(min=1),
     help="Stop Terraform after this time, and report FAILED.",
 )
 @journal_option
@@ -241,7 +249,7 @@ def notify(
 def run(
     chdir: Path,
     terraform: str,
-    timeout: float | None,
+    timeout: int | None,
     journal: Path | None,
     region: str | None,
     profile: str | None,
@@ -253,13 +261,13 @@ def run(
     with its backend and the credentials for it: init, plan and apply are done here.
 
     \b
-    Example, while `PROGRAM sandbox` runs in another terminal:
+    Example, while `MAIN_PY sandbox` runs in another terminal:
       export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
       export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
       mkdir hello && echo 'output "hello" { value = "world" }' >hello/main.tf
       message='{"token": "965d4597-3088-41ae-87dc-3498daf1d69d", "recordId": "rec-demo",
       "operation": "PROVISION_PRODUCT", "provisionedProductId": "pp-demo"}'
-      echo "$message" | PROGRAM run --chdir hello
+      echo "$message" | MAIN_PY run --chdir hello
     """
     from workflow_result import message as messages
     from workflow_result.delivery import Delivery
@@ -271,22 +279,32 @@ def run(
         raise ModuleNotFoundError(name="boto3")
     delivery = Delivery(region, profile, endpoint_url)
     reporter = Reporter(_journal_path(journal), delivery)
-    # boto3 is loaded while Terraform runs, so that the report does not have to wait for it.
-    connecting = threading.Thread(target=delivery.connect, daemon=True)
-    connecting.start()
     try:
         with _signals_kept() as stop_requests:
-            entry = reporter.begin(message.result([], HOST_DIED))
-            ending = TerraformRun(message, chdir, terraform, timeout, stop_requests).run()
-            request = message.result(ending.outputs, ending.failure_reason)
-            say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
-            # From here on a signal changes nothing: a result not reported helps nobody.
-            connecting.join()
-            reporter.report(request, instead_of=entry)
+            earlier = reporter.begin(message.result([], HOST_DIED))
+            if earlier:
+                say(f"{message.record_id}: reported before, says the journal; nothing was run")
+                members: Mapping[str, Any] = {
+                    "RecordId": earlier.record_id,
+                    "Status": earlier.status,
+                    "IdempotencyToken": earlier.idempotency_token,
+                }
+                code = ExitCode.DONE if earlier.status == "SUCCEEDED" else ExitCode.FAILED
+            else:
+                # boto3 is loaded while Terraform runs, so that the report does not wait for it.
+                connecting = threading.Thread(target=delivery.connect, daemon=True)
+                connecting.start()
+                ending = TerraformRun(message, chdir, terraform, timeout, stop_requests).run()
+                request = message.result(ending.outputs, ending.failure_reason)
+                say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
+                # From here on a signal changes nothing: a result not reported helps nobody.
+                connecting.join()
+                reporter.report(request)
+                members, code = request.members, ending.exit_code
     finally:
         reporter.close()
-    _print_json(requests.result(message.operation, request.members, reported=True))
-    raise click.exceptions.Exit(ending.exit_code)
+    _print_json(requests.result(message.operation, members, reported=True))
+    raise click.exceptions.Exit(code)
 
 
 @cli.command()
@@ -304,7 +322,7 @@ def resend(
 
     \b
     Example:
-      PROGRAM resend
+      MAIN_PY resend
     """
     from workflow_result.delivery import Delivery
     from workflow_result.journal import Journal
@@ -331,7 +349,7 @@ def pending(journal: Path | None, as_json: bool) -> None:
 
     \b
     Example:
-      PROGRAM pending --json
+      MAIN_PY pending --json
     """
     from workflow_result.journal import Journal
 
@@ -358,11 +376,12 @@ def pending(journal: Path | None, as_json: bool) -> None:
         return
     for row in rows:
         tries = f"tried {row['tries']} times" if row["tries"] != 1 else "tried once"
+        where = f"{row['destination']} {row['region'] or ''}".rstrip()
         line = (
-            f"{row['record_id']}  {row['operation']}  {row['destination']}  {row['state']}  "
+            f"{row['record_id']}  {row['operation']}  {where}  {row['state']}  "
             f"since {row['since']}  {tries}"
         )
-        _print(line + (f": {row['last_error']}" if row["last_error"] else ""))
+        _print(printable(line + (f": {row['last_error']}" if row["last_error"] else "")))
     if not rows:
         say("nothing is owed")
 
@@ -404,7 +423,7 @@ def schema(operation: str) -> None:
 
     \b
     Example:
-      PROGRAM schema --operation terminate
+      MAIN_PY schema --operation terminate
     """
     _print(schema_file(operation).read_text(encoding="utf-8").rstrip("\n"))
 
@@ -450,7 +469,7 @@ def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...], del
 
     \b
     Example, ended with Ctrl-C:
-      PROGRAM sandbox --record rec-demo --record rec-other
+      MAIN_PY sandbox --record rec-demo --record rec-other
     """
     from workflow_result.sandbox import serve
 
@@ -481,6 +500,7 @@ def _read_stdin(what: str) -> bytes:
         return b""
     if sys.stdin.isatty():
         say(f"waiting for {what} on stdin: one JSON object, then Ctrl-D (see --help)")
+    os.set_blocking(sys.stdin.fileno(), True)  # else half of it may pass for all
     return sys.stdin.buffer.read(requests.MAX_BYTES + 1)
 
 
@@ -492,6 +512,8 @@ def _print(text: str) -> None:
     """Write `text` and a newline to stdout. That nobody reads it is no error: the work is done."""
     if sys.stdout is None:
         return
+    encoding = sys.stdout.encoding or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

@@ -7,7 +7,7 @@ A result goes through these states, and each move is one transaction:
 
 `running` is a Terraform run that goes on; its entry already holds the request that is owed
 should the process die: FAILED. `owed` holds the whole request. `refused` holds it without the
-WorkflowToken, for a person to look at. `reported` holds only that it was reported.
+WorkflowToken, for a person to look at. `reported` holds only that it was reported, and as what.
 
 Whoever works on an entry is its owner: a number, and a lock on the byte at this offset of an
 empty file beside the journal, which is never removed. The kernel takes the lock back however a
@@ -39,7 +39,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workflow_result.problem import ExitCode, Problem
+from workflow_result.problem import ExitCode, Problem, printable
 from workflow_result.request import Request, digest_of
 from workflow_result.secret import hide, keep_secret
 
@@ -63,6 +63,11 @@ STEPS = (
     );
     CREATE INDEX pending ON result (state, since) WHERE state != 'reported';
     """,
+    """
+    ALTER TABLE result ADD COLUMN status TEXT;
+    ALTER TABLE result ADD COLUMN idempotency_token TEXT;
+    CREATE INDEX record ON result (record_id);
+    """,
 )
 """Each brings the tables from one version to the next; `PRAGMA user_version` counts them. An older
 journal is brought up to date when it is opened, a newer one refused."""
@@ -70,6 +75,8 @@ journal is brought up to date when it is opened, a newer one refused."""
 _PAGE = 4096
 _PADDING = " " * _PAGE
 """White space before the JSON, more than a row has in its first page."""
+
+_LEFT = "; it is left as it is: move it away to begin a new one"
 
 BUSY_SECONDS = 30
 """How long to wait for other processes; a transaction takes milliseconds."""
@@ -85,13 +92,15 @@ class JournalProblem(Problem):
 
 @dataclass(frozen=True)
 class Entry:
-    """A result that is not reported, without its content. `since` is in seconds since 1970."""
+    """A result, without its content. `since` is in seconds since 1970."""
 
     digest: str
     destination: str
     state: str
     operation: str
     record_id: str
+    status: str
+    idempotency_token: str
     region: str | None
     since: float
     tries: int
@@ -106,8 +115,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        # SQLite and the locks have to agree on the file, whatever links lead there.
-        self._path = Path(os.path.realpath(path))
+        self._path = path
         self._owner: int | None = None
         self._lock: int | None = None
         if path.parts[:1] == ("~",):  # nobody has made a home directory of it
@@ -115,6 +123,8 @@ class Journal:
                 f"the journal {path} cannot be used: set HOME, or name a file with --journal"
             )
         with self._problems_named():
+            # SQLite and the locks have to agree on the file, whatever links lead there.
+            self._path = Path(os.path.realpath(path))
             self._database = self._open()
 
     # --- one result -------------------------------------------------------------------------
@@ -124,9 +134,20 @@ class Journal:
         with self._problems_named():
             return self._is_reported(self._database, _digest(request, destination))
 
-    def begin(self, request: Request, destination: str, region: str | None) -> str:
-        """Enter a run that begins. `request` is owed if this process dies. Returns its digest."""
+    def begin(self, request: Request, destination: str, region: str | None) -> str | Entry:
+        """Enter a run that begins. `request` is owed if this process dies. Returns its digest.
+
+        Where the record has a run that goes on, or a result that is owed or reported, returns
+        that instead: Service Catalog's queues may deliver a message more than once
+        (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html).
+        """
         with self._transaction() as database:
+            of_record = "record_id = ? AND operation = ? AND destination = ? AND state != 'refused'"
+            values = (request.members["RecordId"], request.operation, destination)
+            for entry, _, alive in list(self._entries(database, of_record, *values)):
+                if entry.state != "running" or alive:
+                    return entry
+                self._drop(database, entry.digest)  # its process has died: this one goes on
             return self._enter(database, "running", request, destination, region)
 
     def owe(
@@ -231,6 +252,17 @@ class Journal:
         os.close(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise JournalProblem(f"the journal {self._path} cannot be used: it is not a file")
+        if status.st_nlink > 1:
+            raise JournalProblem(
+                f"the journal {self._path} cannot be used: it has another name, a hard link, under "
+                "which nobody would see who works on it"
+            )
+        if status.st_uid != os.geteuid():
+            raise JournalProblem(
+                f"the journal {self._path} belongs to another user, and it holds WorkflowTokens: "
+                "name another one with --journal",
+                exposed=True,
+            )
         if status.st_mode & 0o077:
             raise JournalProblem(
                 f"the journal {self._path} is open to others, and it holds WorkflowTokens: "
@@ -286,19 +318,26 @@ class Journal:
     def _not_reported(
         self, database: sqlite3.Connection
     ) -> Iterator[tuple[Entry, str | None, bool]]:
-        """Yield what is not reported, with its content, and whether somebody works on it."""
+        """Yield what is not reported. A run whose process is gone is owed."""
+        for entry, content, alive in self._entries(database, "state != 'reported'"):
+            is_owed = entry.state == "running" and not alive
+            yield replace(entry, state="owed") if is_owed else entry, content, alive
+
+    def _entries(
+        self, database: sqlite3.Connection, condition: str, *values: str
+    ) -> Iterator[tuple[Entry, str | None, bool]]:
+        """Yield these entries with their content, and whether somebody works on them."""
         rows = database.execute(
-            "SELECT digest, destination, state, operation, record_id, region, since, tries, "
-            "last_error, owner, request FROM result WHERE state != 'reported' ORDER BY since"
+            "SELECT digest, destination, state, operation, record_id, coalesce(status, ''), "  # noqa: S608, the conditions are those of this file
+            "coalesce(idempotency_token, ''), region, since, tries, last_error, owner, request "
+            f"FROM result WHERE {condition} ORDER BY since",
+            values,
         )
         known: dict[int | None, bool] = {None: False}
         for *columns, owner, content in rows:
-            entry = Entry(*columns)
             if owner not in known:
                 known[owner] = self._is_alive(owner)
-            if entry.state == "running" and not known[owner]:
-                entry = replace(entry, state="owed")
-            yield entry, content, known[owner]
+            yield Entry(*columns), content, known[owner]
 
     def _is_reported(self, database: sqlite3.Connection, digest: str) -> bool:
         found = database.execute(
@@ -316,8 +355,9 @@ class Journal:
     ) -> str:
         digest = _digest(request, destination)
         database.execute(
-            "INSERT INTO result (digest, destination, state, operation, record_id, region, "
-            "request, owner, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "INSERT INTO result (digest, destination, state, operation, record_id, status, "
+            "idempotency_token, region, request, owner, since) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (digest) DO UPDATE SET "
             "state = excluded.state, region = excluded.region, request = excluded.request, "
             "owner = excluded.owner",
@@ -327,7 +367,9 @@ class Journal:
                 state,
                 request.operation,
                 request.members["RecordId"],
-                region,
+                request.members["Status"],
+                request.members["IdempotencyToken"],
+                region and _encodable(region),
                 _PADDING + json.dumps(request.members),
                 self._own(),
                 time.time(),
@@ -340,7 +382,8 @@ class Journal:
 
     def _change(self, statement: str, digest: str, cause: str) -> None:
         with self._transaction() as database:
-            values = {"digest": digest, "cause": hide(cause), "own": self._owner}
+            cause = _encodable(hide(printable(cause)))
+            values = {"digest": digest, "cause": cause, "own": self._owner}
             database.execute(statement, values)
 
     @contextmanager
@@ -360,8 +403,12 @@ class Journal:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what is beyond the basics
             damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
             raise JournalProblem(
-                f"the journal {self._path} cannot be used: {error}"
-                + ("; it is left as it is: move it away to begin a new one" if damaged else "")
+                f"the journal {self._path} cannot be used: {error}" + (_LEFT if damaged else "")
+            ) from error
+        # What a damaged file can hold: text that is none, numbers of another type or size.
+        except (UnicodeError, TypeError, OverflowError) as error:
+            raise JournalProblem(
+                f"the journal {self._path} cannot be used: it is damaged{_LEFT}"
             ) from error
 
     # --- who works on what ------------------------------------------------------------------
@@ -422,14 +469,20 @@ def _number(database: sqlite3.Connection, query: str) -> int:
     return int(database.execute(query).fetchone()[0])
 
 
+def _encodable(text: str) -> str:
+    """`text` for SQLite, even where it comes from settings that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _digest(request: Request, destination: str) -> str:
     return f"{destination}-{digest_of(request.operation, request.members)}"
 
 
 def _request(entry: Entry, content: str | None) -> Request | None:
+    """The request in `content`, or None where it is not the one that was entered."""
     try:
-        members = json.loads(content or "")
-        keep_secret(members["WorkflowToken"])
+        request = Request(entry.operation, json.loads(content or ""))
+        keep_secret(request.members["WorkflowToken"])
     except (ValueError, TypeError, KeyError):
         return None
-    return Request(entry.operation, members)
+    return request if _digest(request, entry.destination) == entry.digest else None

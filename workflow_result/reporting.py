@@ -4,7 +4,7 @@ Brings `journal` and `delivery` together, which know nothing of each other.
 """
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Reporter:
     def __init__(self, journal_path: Path, delivery: Delivery) -> None:
         self._delivery = delivery
         self._journal: Journal | None = None
+        self._run: str | None = None
         self._warned = False
         with self._without_journal():
             self._journal = Journal(journal_path)
@@ -46,16 +47,26 @@ class Reporter:
             )
         return False
 
-    def begin(self, if_it_dies: Request) -> str | None:
-        """Enter a run: `if_it_dies` is owed if this process ends before `report`."""
+    def begin(self, if_it_dies: Request) -> Entry | None:
+        """Enter a run: `if_it_dies` is owed if this process ends before `report`.
+
+        Returns the entry of the record's result where one was reported before. Raises `Problem`
+        where there is a run that goes on, or a result that is owed. Neither is to be run again.
+        """
         with self._without_journal():
             if self._journal:
-                return self._journal.begin(
+                begun = self._journal.begin(
                     if_it_dies, self._delivery.destination, self._delivery.region
                 )
+                if isinstance(begun, str):
+                    self._run = begun
+                elif begun.state == "reported":
+                    return begun
+                else:
+                    raise Problem(ExitCode.NOT_DELIVERED, _is_begun(begun))
         return None
 
-    def report(self, request: Request, instead_of: str | None = None) -> None:
+    def report(self, request: Request) -> None:
         """Report a result, instead of the run that `begin` entered where there was one.
 
         Returns when Service Catalog has it. Raises `Problem` where it has not.
@@ -64,17 +75,22 @@ class Reporter:
         with self._without_journal():
             if self._journal:
                 digest = self._journal.owe(
-                    request, self._delivery.destination, self._delivery.region, instead_of
+                    request, self._delivery.destination, self._delivery.region, self._run
                 )
                 if digest is None:  # another process was faster
                     return
         try:
             self._delivery.send(request)
         except NotDelivered as error:
+            kept = "It is not saved: `notify` the same again, it reports nothing twice"
+            if digest:
+                kept = "It is saved: `resend` sends it"
             with self._without_journal():
                 if self._journal and digest:
                     put_back(self._journal, digest, error)
-            raise _problem(request, error, saved=bool(digest)) from error
+                    if error.refused:
+                        kept = "It is kept as refused and not sent again"
+            raise _problem(request, error, kept) from error
         except Exception:
             with self._without_journal():
                 if self._journal and digest:
@@ -83,8 +99,8 @@ class Reporter:
         with self._without_journal():
             if self._journal and digest:
                 self._journal.settle([digest])
-            elif self._journal and instead_of:
-                self._journal.drop(instead_of)
+            elif self._journal and self._run:
+                self._journal.drop(self._run)
 
     def close(self) -> None:
         """Give up what this process owns in the journal."""
@@ -119,7 +135,7 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     claimed = journal.claim(delivery.destination)
     for needed in {region or entry.region for entry, _ in claimed}:
         delivery.connect(needed)
-    waiting: dict[Future[None], tuple[Entry, Request]] = {}
+    waiting: dict[Future[None], Entry] = {}
     reported = refused = 0
     causes: list[str] = []
 
@@ -129,11 +145,11 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
         if progress:
             say(f"{entry.record_id}: {cause}")
 
-    def take(done: Iterable[Future[None]]) -> None:
+    def take(done: Collection[Future[None]]) -> None:
         nonlocal reported, refused
         delivered = []
         for future in done:
-            entry, request = waiting.pop(future)
+            entry = waiting[future]
             try:
                 future.result()
                 delivered.append(entry.digest)
@@ -142,13 +158,16 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
                 refused += error.refused
                 causes.append(error.cause)
                 if progress:
-                    say(_problem(request, error, saved=True).lines[0])
+                    state = "refused" if error.refused else "not reported"
+                    say(f"{entry.record_id}: {state}: {error.cause}")
             except Exception as error:
                 say_traceback(error)
                 keep(entry, DEFECT)
         if delivered:  # in one transaction: each costs a few syncs of the disk
             journal.settle(delivered)
             reported += len(delivered)
+        for future in done:  # not before: an interrupt would leave them owed
+            del waiting[future]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for entry, request in claimed:
@@ -156,7 +175,7 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
                 keep(entry, DAMAGED)
                 continue
             sending = pool.submit(delivery.send, request, region or entry.region)
-            waiting[sending] = (entry, request)
+            waiting[sending] = entry
         try:
             while waiting:
                 take(wait(waiting, return_when=FIRST_COMPLETED).done)
@@ -182,23 +201,20 @@ def put_back(journal: Journal, digest: str, error: NotDelivered) -> None:
         journal.keep(digest, error.cause)
 
 
-def _problem(request: Request, error: NotDelivered, *, saved: bool) -> Problem:
+def _is_begun(entry: Entry) -> str:
+    if entry.state == "running":
+        return f"{entry.record_id}: another process runs Terraform for it; nothing was run"
+    return f"{entry.record_id}: its result is owed, `resend` sends it; nothing was run"
+
+
+def _problem(request: Request, error: NotDelivered, kept: str) -> Problem:
     record_id = request.members["RecordId"]
     if error.refused:
         return Problem(
             ExitCode.REFUSED,
             f"{record_id}: Service Catalog refused the result for good: {error.cause}; check the "
             "region, the account, RecordId and WorkflowToken, and whether another result was "
-            "reported before. "
-            + ("It is kept as refused and not sent again" if saved else "It is not saved"),
+            f"reported before. {kept}",
         )
     state = "not known to be reported" if error.sent else "not reported"
-    return Problem(
-        ExitCode.NOT_DELIVERED,
-        f"{record_id}: {state}: {error.cause}. "
-        + (
-            "It is saved: `resend` sends it"
-            if saved
-            else "It is not saved: run the same command again, it reports nothing twice"
-        ),
-    )
+    return Problem(ExitCode.NOT_DELIVERED, f"{record_id}: {state}: {error.cause}. {kept}")
