@@ -29,8 +29,10 @@ variable "secret" {
 variable "one_line" { sensitive = false }
 locals {
   description = "no"
+  first       = { description = "no" }
   template    = "${join(",", ["{", "}"])} ${"${"nested }"}"} $${not} %%{not}"
   heredoc     = <<EOT
+EOT=1; echo "it's not the end
 output "in_heredoc" {
   description = "no"
 }
@@ -44,6 +46,10 @@ output "first" {
   value       = 1 == 1 ? "a" : "b" # description = "no"
   description = "After the value"
   depends_on  = []
+}
+output "compared" {
+  description = "Compared"
+  value       = local.first.description != "no" ? local.first.description == "no" : false
 }
 output "heredoc" {
   description = <<-EOT
@@ -78,7 +84,10 @@ output "overridden" {
 OVERRIDE = 'output "overridden" {\n  description = "yes"\n}\n'
 IN_JSON = {
     "output": {"json": {"description": "In JSON", "value": 1}},
-    "variable": {"json_secret": {"sensitive": True, "default": "x"}, "json_plain": {"default": 1}},
+    "variable": [
+        {"json_secret": [{"sensitive": True, "default": "x"}]},
+        {"json_plain": {"default": 1}, "json_ephemeral": {"ephemeral": True, "default": "w"}},
+    ],
 }
 
 
@@ -107,9 +116,10 @@ def test_what_is_read_is_what_terraform_reads(tmp_path: Path) -> None:
     declared = configuration.read(tmp_path)
     descriptions = {n: o["description"] for n, o in module["outputs"].items() if "description" in o}
     assert {n: d for n, d in declared.descriptions.items() if d} == descriptions
-    assert len(descriptions) == 6
+    assert len(descriptions) == 7
     sensitive = {name for name, v in module["variables"].items() if v.get("sensitive")}
-    assert declared.sensitive_variables == sensitive == {"secret", "json_secret"}
+    assert sensitive == {"secret", "json_secret"}
+    assert declared.sensitive_variables == sensitive | {"json_ephemeral"}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +144,7 @@ def test_values_of_variables_are_those_that_stand_in_the_folder(tmp_path: Path) 
     (tmp_path / "b.auto.tfvars").write_bytes(b"\xff")
     (tmp_path / "not_read.tfvars").write_text('secret = "no"')
     assert sorted(configuration.read(tmp_path).values) == [
+        ("json_ephemeral", "w"),
         ("json_plain", "1"),
         ("json_secret", "x"),
         ("json_secret", "z"),

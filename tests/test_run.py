@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,8 @@ class TestSuccess:
             + """
             output "z_string"    { value = "as \\"it\\" is" }
             output "y_number"    { value = 12.5 }
-            output "x_large"     { value = 12345678901234567890 }
+            output "x_digits"    { value = [3.14159265358979323846, 12345678901234567890] }
+            output "x_large"     { value = 1e5000 }
             output "w_bool"      { value = true }
             output "v_list"      { value = ["a", 1, null] }
             output "u_object"    { value = { "b" = { "c" = "é" }, "a" = [] } }
@@ -214,10 +216,23 @@ class TestSuccess:
             "u_object": '{"a":[],"b":{"c":"é"}}',
             "v_list": '["a",1,null]',
             "w_bool": "true",
-            "x_large": "12345678901234567890",
+            "x_digits": "[3.14159265358979323846,12345678901234567890]",
+            "x_large": "1" + "0" * 5000,
             "y_number": "12.5",
             "z_string": 'as "it" is',
         }
+
+    def test_output_that_shows_the_workflow_token_is_hidden(self, engine: Engine) -> None:
+        engine.configure(
+            """
+            variable "callback" {}
+            output "callback" { value = { url = "https://example.com/${var.callback}" } }
+            output "other" { value = "1" }
+            """
+        )
+        parameters = [{"key": "callback", "value": UUID_TOKEN}]
+        assert engine.run(message=MESSAGE | {"parameters": parameters}).code == 0
+        assert engine.outputs() == {"callback": "(sensitive value)", "other": "1"}
 
     def test_resource_identifier_is_the_tracer_tag(self, engine: Engine) -> None:
         """The sandbox takes an IdempotencyToken again with the very same content only."""
@@ -228,6 +243,18 @@ class TestSuccess:
             RecordId="rec-demo",
             Status="SUCCEEDED",
             Outputs=[],
+            ResourceIdentifier={"UniqueTag": TRACER},
+            IdempotencyToken=outcome.json["idempotency_token"],
+        )
+
+    def test_resource_identifier_is_there_for_a_failure_too(self, engine: Engine) -> None:
+        """Some resources may exist."""
+        outcome = engine.run()
+        engine.sandbox.client.notify_provision_product_engine_workflow_result(
+            WorkflowToken=UUID_TOKEN,
+            RecordId="rec-demo",
+            Status="FAILED",
+            FailureReason=engine.reason(),
             ResourceIdentifier={"UniqueTag": TRACER},
             IdempotencyToken=outcome.json["idempotency_token"],
         )
@@ -282,7 +309,12 @@ class TestSuccess:
             }}
             """
         )
-        tags = [{"key": "team:name", "value": "a = b"}, {"key": "empty", "value": ""}]
+        tags = [
+            {"key": "team:name", "value": "a = b"},
+            {"key": "empty", "value": ""},
+            {"key": "absent"},
+            {"key": TRACER["Key"], "value": "forged"},
+        ]
         assert engine.run(message=MESSAGE | {"tags": tags}).code == 0
         assert (engine.directory / "tags").read_text().splitlines() == [
             "TF_AWS_DEFAULT_TAGS_SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE=pp-1",
@@ -293,7 +325,10 @@ class TestSuccess:
 
     def test_lines_that_are_not_json_are_told_and_do_no_harm(self, engine: Engine) -> None:
         engine.configure(GREETING)
-        noise = 'echo "no json"; echo "{\\"json\\": \\"but no event\\"}"; echo 1; echo warn >&2'
+        noise = 'echo "no json"; echo "{\\"json\\": \\"but no event\\"}"; echo 1; echo warn >&2; '
+        noise += 'echo "{\\"@message\\": 5, \\"type\\": \\"log\\"}"; printf "\\377\\n"; '
+        noise += 'echo "{\\"@message\\": \\"m\\", \\"type\\": \\"diagnostic\\", \\"range\\": 1}"; '
+        noise += "printf '[%.0s' {1..9999}; echo"
         outcome = engine.run("--terraform", engine.wrapper(f'{noise}; exec terraform "$@"'))
         assert outcome.code == 0
         assert "  no json\n" in outcome.stderr
@@ -305,6 +340,15 @@ class TestSuccess:
         outcome = engine.run()
         assert outcome.code == 0, outcome.stderr
         assert len(engine.outputs()["big"]) == 10_000_000
+
+    def test_what_goes_on_writing_does_not_hold_up_the_report(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        writer = "for i in {1..300}; do echo noise; sleep 0.1; done"
+        wrapper = engine.wrapper(f'[ $1 != apply ] || ({writer}) & exec terraform "$@"')
+        outcome = engine.run("--terraform", wrapper)
+        assert outcome.code == 0
+        assert outcome.stderr.count("noise") < 150
+        assert engine.outputs() == {"greeting": "hello nobody"}
 
     def test_what_terraform_leaves_running_does_not_hold_up_the_report(
         self, engine: Engine
@@ -367,8 +411,10 @@ class TestFailure:
         assert "main.tf line 1" in engine.reason()
 
     def test_working_directory_without_a_configuration(self, engine: Engine) -> None:
-        assert engine.run().code == 1
-        assert engine.reason().startswith("terraform plan failed:\nNo configuration files\n")
+        """A destroy plan of it has nothing to destroy, and would pass for a success."""
+        (engine.directory / "terraform.tfvars").touch()
+        assert engine.run(message=TERMINATE).code == 1
+        assert engine.reason() == f"The working directory {engine.directory} has no configuration."
 
     def test_working_directory_that_is_not_there(self, engine: Engine) -> None:
         engine.directory.rmdir()
@@ -377,8 +423,15 @@ class TestFailure:
 
     def test_terraform_that_is_missing(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
-        assert engine.run("--terraform", "terraform-x").code == 78
+        outcome = engine.run("--terraform", "terraform-x")
+        assert outcome.code == 78
         assert engine.reason() == "terraform-x was not found on the engine's machine."
+        assert "terraform-x was not found on the engine's machine" in outcome.lines
+
+    def test_path_of_terraform_is_meant_from_here(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        wrapper = Path(engine.wrapper('exec terraform "$@"'))
+        assert engine.run("--terraform", f"./{wrapper.name}").code == 0
 
     def test_terraform_that_cannot_be_run(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
@@ -413,6 +466,22 @@ class TestFailure:
         assert engine.run("--terraform", program).code == 1
         assert engine.reason() == "wrapper init failed:\nlicence expired"
 
+    def test_log_of_terraform_is_not_in_the_reason(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        log = "2026-01-01T00:00:00.000Z [DEBUG] noise"
+        wrapper = engine.wrapper(
+            f"echo '{log}'; echo '{{\"@level\": \"debug\"}}'; echo why; exit 3"
+        )
+        assert engine.run("--terraform", wrapper).code == 1
+        assert engine.reason() == "wrapper init failed:\nwhy"
+
+    def test_first_lines_of_a_panic_are_in_the_reason(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        wrapper = engine.wrapper("echo 'panic: why'; seq 60; exit 2")
+        assert engine.run("--terraform", wrapper).code == 1
+        assert engine.reason().startswith("wrapper init failed:\npanic: why\n1\n")
+        assert engine.reason().endswith("\n59\n60")
+
     def test_program_that_says_nothing_leaves_its_exit_status(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
         assert engine.run("--terraform", engine.wrapper("exit 7")).code == 1
@@ -443,7 +512,9 @@ class TestFailure:
         """A limit on the size of files stands for the disk: both fail the write."""
         engine.configure(ONE_RESOURCE)
         assert engine.run(file_size=512).code == 1
-        assert engine.reason().startswith("The plan could not be written: is the disk full under ")
+        assert engine.reason().startswith(
+            "The plan could not be written: the disk may be full under "
+        )
 
     @pytest.mark.parametrize("name", ["a b", "1st", "a=b", "a.b", "-a"])
     def test_parameter_that_no_variable_can_be_named_like(self, engine: Engine, name: str) -> None:
@@ -508,7 +579,7 @@ class TestSecrets:
 
         A token that no other test has: it looks at all processes of the machine.
         """
-        token = "0f0e0d0c-3088-41ae-87dc-0123456789ab"
+        tokens = [f"0f0e0d0c-3088-41ae-87dc-{number:012}" for number in range(3)]
         engine.configure(
             GREETING
             + """
@@ -520,13 +591,20 @@ class TestSecrets:
             """
         )
         log = engine.home / "terraform.log"
-        outcome = engine.run(TF_LOG="TRACE", TF_LOG_PATH=str(log), WORKFLOW_RESULT_TOKEN=token)
+        outcome = engine.run(
+            message=MESSAGE | {"token": tokens[0]},
+            TF_LOG="TRACE",
+            TF_LOG_PATH=str(log),
+            WORKFLOW_RESULT_TOKEN=tokens[1],
+            WORKFLOW_RESULT_REQUEST=json.dumps({"WorkflowToken": tokens[2]}),
+        )
         assert outcome.code == 0, outcome.stderr
         assert log.stat().st_size > 10_000
         assert (engine.directory / "seen").stat().st_size > 1_000
-        assert token not in outcome.stdout + outcome.stderr
-        for file in (path for path in engine.home.rglob("*") if path.is_file()):
-            assert token.encode() not in file.read_bytes(), file
+        for token in tokens:
+            assert token not in outcome.stdout + outcome.stderr
+            for file in (path for path in engine.home.rglob("*") if path.is_file()):
+                assert token.encode() not in file.read_bytes(), file
 
     def test_plan_file_has_no_name_that_others_could_read(self, engine: Engine) -> None:
         """While it is applied, too; so nothing is left however the run ends."""
@@ -592,6 +670,39 @@ class TestStopping:
             f"Terraform was stopped during plan: {kind.name} received"
         )
 
+    def test_signal_for_a_whole_control_group_ends_it_cleanly(self, engine: Engine) -> None:
+        """As systemd sends it: Terraform has it already, and a second one would be no grace."""
+        engine.configure(SLOW)
+        process = engine.start()
+        read_until(process, "begun")
+        for pid in running(engine.home):
+            with suppress(OSError):
+                if b"terraform\0apply" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        outcome = engine.end(process)
+        assert outcome.code == 1
+        assert "Gracefully shutting down" in outcome.stderr
+        assert "Two interrupts" not in outcome.stderr
+        assert engine.reason().startswith("Terraform was stopped during apply: SIGTERM received")
+
+    def test_run_that_ends_well_all_the_same_is_a_success(self, engine: Engine) -> None:
+        engine.configure(
+            """
+            resource "terraform_data" "a" {
+              provisioner "local-exec" {
+                command = "trap '' INT; echo begun; sleep 2"
+              }
+            }
+            """
+        )
+        deaf = "trap '' INT TERM; "
+        process = engine.start("--terraform", engine.wrapper(deaf + 'terraform "$@"'))
+        read_until(process, "begun")
+        process.send_signal(signal.SIGTERM)
+        assert engine.end(process).code == 0
+        assert engine.sandbox.status() == "SUCCEEDED"
+
     def test_second_signal_ends_it_at_once(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
         stubborn = "trap '' INT; [ $1 != apply ] || { echo begun; sleep 60 & wait; }"
@@ -626,6 +737,18 @@ class TestStopping:
             "Terraform was stopped during init: it did not end within 1 seconds."
         )
 
+    def test_terraform_comes_to_its_end_where_the_engine_is_killed(self, engine: Engine) -> None:
+        engine.configure(SLOW.replace("exec sleep 60", "sleep 1; echo said; touch created"))
+        process = engine.start()
+        read_until(process, "begun")
+        process.kill()
+        process.communicate()
+        while running(engine.home):
+            time.sleep(0.05)
+        state = json.loads((engine.directory / "terraform.tfstate").read_text())
+        assert [len(resource["instances"]) for resource in state["resources"]] == [1]
+        assert not (engine.directory / ".terraform.tfstate.lock.info").exists()
+
     def test_signal_while_reporting_does_not_stop_the_report(
         self, engine: Engine, start_sandbox: Callable[..., Sandbox]
     ) -> None:
@@ -647,8 +770,9 @@ class TestStopping:
             "Terraform was stopped during init: it did not end within 1 seconds."
         )
 
-    def test_nothing_is_left_running(self, engine: Engine) -> None:
-        engine.configure(SLOW)
+    @pytest.mark.parametrize("command", ["exec sleep 60", "sleep 60; true"])
+    def test_nothing_is_left_running(self, engine: Engine, command: str) -> None:
+        engine.configure(SLOW.replace("exec sleep 60", command))
         assert engine.run("--timeout", "3").code == 1
         assert running(engine.home) == []
 

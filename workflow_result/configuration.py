@@ -16,8 +16,8 @@ from typing import Any
 
 @dataclass
 class Declarations:
-    """Descriptions of outputs, names of variables that are sensitive, and the strings that stand
-    in the folder as the value of a variable: a default, or one in a file of definitions."""
+    """Descriptions of outputs, names of variables that are sensitive or ephemeral, and strings that
+    stand in the folder as the value of a variable: a default, or one in a file of definitions."""
 
     descriptions: dict[str, str] = field(default_factory=dict)
     sensitive_variables: set[str] = field(default_factory=set)
@@ -35,17 +35,23 @@ def read(directory: Path) -> Declarations:
     return declarations
 
 
-def _read_module(directory: Path, declarations: Declarations) -> None:
-    files = [f for ending in ("*.tf", "*.tofu", "*.tf.json") for f in directory.glob(ending)]
+def files(directory: Path) -> list[Path]:
+    """Return the files of the root module in `directory`, in the order in which they count."""
+    found = [f for ending in ("*.tf", "*.tofu", "*.tf.json") for f in directory.glob(ending)]
     # https://developer.hashicorp.com/terraform/language/files/override: last, and they win.
-    for file in sorted(files, key=lambda f: (f.name.split(".")[0].endswith("override"), f.name)):
+    return sorted(found, key=lambda f: (_is_override(f.name), f.name))
+
+
+def _read_module(directory: Path, declarations: Declarations) -> None:
+    for file in files(directory):
         with suppress(OSError, ValueError, AttributeError):
             text = file.read_text(encoding="utf-8-sig")
             attributes = _json_attributes(text) if file.suffix == ".json" else _attributes(text)
             for kind, label, name, value in attributes:
                 if (kind, name) == ("output", "description"):
-                    declarations.descriptions[label] = value
-                elif (kind, name, value) == ("variable", "sensitive", "true"):
+                    without_halves = value.encode("utf-8", "replace").decode("utf-8")
+                    declarations.descriptions[label] = without_halves
+                elif (kind, value) == ("variable", "true") and name in ("sensitive", "ephemeral"):
                     declarations.sensitive_variables.add(label)
                 elif (kind, name) == ("variable", "default"):
                     declarations.values.append((label, value))
@@ -64,24 +70,36 @@ def _read_definitions(directory: Path, declarations: Declarations) -> None:
                 declarations.values.extend(pairs)
 
 
+def _is_override(name: str) -> bool:
+    return re.search(r"(^|_)override\.(tf|tofu)(\.json)?$", name) is not None
+
+
 def _json_attributes(text: str) -> Iterator[tuple[str, str, str, str]]:
     """Yield type and label of each block, name and value of each attribute of it."""
     document: dict[str, Any] = json.loads(text)
     for kind in ("output", "variable"):
-        for label, body in document.get(kind, {}).items():
-            for name, value in body.items():
-                yield kind, label, name, value if isinstance(value, str) else json.dumps(value)
+        for blocks in _each(document.get(kind, {})):
+            for label, bodies in blocks.items():
+                for body in _each(bodies):
+                    for name, value in body.items():
+                        text = value if isinstance(value, str) else json.dumps(value)
+                        yield kind, label, name, text
+
+
+def _each(value: Any) -> list[Any]:
+    # https://developer.hashicorp.com/terraform/language/syntax/json: one object, or a list of them
+    return value if isinstance(value, list) else [value]
 
 
 # https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md
 _TOKEN = re.compile(
     r"""(?P<comment> \#[^\n]* | //[^\n]* | /\*.*?\*/ )
-    | (?P<heredoc> <<-?(?P<tag>[^\W\d][\w-]*)\r?\n (?P<text>.*?) ^[ \t]*(?P=tag)\b )
+    | (?P<heredoc> <<-?(?P<tag>[^\W\d][\w-]*)\r?\n (?P<text>.*?) ^[ \t]*(?P=tag)[ \t]*$ )
     | (?P<quote> " )
     | (?P<open> [{[(] )
     | (?P<close> []})] )
     | (?P<name> [^\W\d][\w-]* )
-    | (?P<equals> =(?![=>]) )
+    | (?P<equals> (?<![=!<>])=(?![=>]) )
     | (?P<other> . )""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )

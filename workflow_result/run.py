@@ -6,6 +6,7 @@ Terraform is driven through its machine-readable UI
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import queue
@@ -27,7 +28,7 @@ from workflow_result.failure_reason import TerraformError, failure_reason
 from workflow_result.message import TRACER_TAG, Message
 from workflow_result.problem import ExitCode, Style, defect, say
 from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
-from workflow_result.secret import SENSITIVE_VALUE, keep_secret
+from workflow_result.secret import REAL_LENGTH, SENSITIVE_VALUE, keep_secret
 
 HOST_DIED = (
     "The engine's process ended before it could tell how Terraform did, so how far Terraform "
@@ -37,6 +38,15 @@ HOST_DIED = (
 
 GRACE = 60.0
 """Seconds that Terraform gets after each signal to stop, before the next, harder one."""
+
+ECHO = 0.5
+"""Seconds in which Terraform tells of a signal that it has got from somebody else."""
+
+PIPE_SIZE = 2**20
+"""Bytes that Terraform can say after this process was killed: hours, at a line in 10 seconds."""
+
+ENDS = 10
+"""Of what Terraform says beside its events, how many lines from each end are kept."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGKILL)
 """Terraform stops cleanly at the first interrupt and at once at the second."""
@@ -73,12 +83,13 @@ class TerraformRun:
         message: Message,
         directory: Path,
         program: str,
-        timeout: float | None,
+        timeout: int | None,
         stop_requests: deque[str],
     ) -> None:
         self._message = message
         self._directory = directory
-        self._program = program
+        # A path is meant from here, not from `directory`.
+        self._program = os.path.abspath(program) if os.sep in program else program
         self._timeout = timeout
         self._grace = min(GRACE, timeout or GRACE)
         self._deadline = time.monotonic() + timeout if timeout else None
@@ -87,7 +98,7 @@ class TerraformRun:
         self._signals_sent = 0
         self._next_signal_at: float | None = None
         self._errors: list[TerraformError] = []
-        self._said: deque[str] = deque(maxlen=20)
+        self._said: list[str] = []
         self._outputs: dict[str, Any] = {}
 
     def run(self) -> Ending:
@@ -96,12 +107,14 @@ class TerraformRun:
             with tempfile.TemporaryFile() as plan:
                 return Ending(self._init_plan_apply(plan.fileno()))
         except _Failed as failure:
-            reason = failure_reason(str(failure), self._errors, list(self._said))
+            say(str(failure), Style.RED)
+            reason = failure_reason(str(failure), self._errors, self._said)
             return Ending(failure_reason=reason, exit_code=failure.exit_code)
         except OSError as error:
             headline = f"{Path(self._program).name} could not be run: {error.strerror}"
             if error.errno == errno.E2BIG:
                 headline = "The parameters and tags are too long to be passed on to Terraform"
+            say(headline, Style.RED)
             reason = failure_reason(headline, [], [])
             return Ending(failure_reason=reason, exit_code=ExitCode.FAILED)
         except Exception as error:  # a record that nobody reports is stuck for ever
@@ -112,6 +125,11 @@ class TerraformRun:
     def _init_plan_apply(self, plan: int) -> list[Output]:
         if not self._directory.is_dir():
             raise _Failed(f"The working directory {self._directory} does not exist")
+        if not os.access(self._directory, os.R_OK | os.X_OK):
+            raise _Failed(f"The working directory {self._directory} cannot be read")
+        # Without it a destroy plan has nothing to destroy, and succeeds.
+        if not configuration.files(self._directory):
+            raise _Failed(f"The working directory {self._directory} has no configuration")
         declared = configuration.read(self._directory)
         environment = self._environment()
         given = [
@@ -130,10 +148,17 @@ class TerraformRun:
         self._outputs = {}  # those of the plan have no values
         self._step(environment, plan, "apply", plan_file)
         return [
-            {"OutputKey": name, "OutputValue": _value(output)}
+            {"OutputKey": name, "OutputValue": self._value(output)}
             | ({"Description": text} if (text := declared.descriptions.get(name)) else {})
             for name, output in sorted(self._outputs.items())
         ]
+
+    def _value(self, output: dict[str, Any]) -> str:
+        value = output.get("value")
+        text = value if type(value) is str else _compact(value)
+        # A result that shows the token is invalid; the resources are there all the same.
+        shows_token = len(self._message.token) >= REAL_LENGTH and self._message.token in text
+        return SENSITIVE_VALUE if output.get("sensitive") or shows_token else text
 
     # --- what Terraform gets ----------------------------------------------------------------
 
@@ -165,16 +190,40 @@ class TerraformRun:
         self._raise_if_stopped(name)
         self._said.clear()
         say(f"{Path(self._program).name} {name}", Style.BOLD)
-        command = [self._program, name, "-json", "-input=false", *options]
+        child, streams = self._start([name, "-json", "-input=false", *options], environment, plan)
+        try:
+            for line in self._lines(child, streams):
+                self._take(name, line)
+        finally:  # whatever went wrong here, Terraform must not go on unseen
+            code = self._wait(child)
+            if self._stopped_by or code < 0:  # what provisioners have started may go on
+                with contextlib.suppress(OSError):
+                    os.killpg(child.pid, signal.SIGTERM)
+        if code == 0 and (name == "apply" or not self._stopped_by):
+            return
+        self._raise_if_stopped(name)
+        program = Path(self._program).name
+        if code < 0:
+            raise _Failed(f"{program} {name} was killed by {_signal_name(-code)}")
+        more = "" if self._errors or self._said else f" with exit status {code}"
+        raise _Failed(f"{program} {name} failed{more}")
+
+    def _start(
+        self, arguments: list[str], environment: dict[str, str], plan: int
+    ) -> tuple[subprocess.Popen[bytes], list[IO[bytes]]]:
+        """Start Terraform; return it, and what to read its stdout and stderr from."""
+        pipes = [os.pipe() for _ in range(2)]
         try:
             child = subprocess.Popen(
-                command,
+                [self._program, *arguments],
                 cwd=self._directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=[plan],
+                stdout=pipes[0][1],
+                stderr=pipes[1][1],
+                # Terraform itself keeps its pipes open, too: where this process is killed, it goes
+                # on to its end, instead of dying by SIGPIPE before its state is written.
+                pass_fds=[plan, *(reading for reading, _ in pipes)],
                 # A group of its own: an interrupt at the terminal reaches Terraform through
                 # this process alone, once, and not a second time that would kill it.
                 start_new_session=True,
@@ -185,19 +234,13 @@ class TerraformRun:
         except PermissionError:
             headline = f"{self._program} cannot be run on the engine's machine"
             raise _Failed(headline, ExitCode.SETUP) from None
-        try:
-            for line in self._lines(child):
-                self._take(name, line)
-        finally:  # whatever went wrong here, Terraform must not go on unseen
-            code = self._wait(child)
-        if code == 0 and (name == "apply" or not self._stopped_by):
-            return
-        self._raise_if_stopped(name)
-        program = Path(self._program).name
-        if code < 0:
-            raise _Failed(f"{program} {name} was killed by {_signal_name(-code)}")
-        more = "" if self._errors or self._said else f" with exit status {code}"
-        raise _Failed(f"{program} {name} failed{more}")
+        finally:
+            for _, writing in pipes:
+                os.close(writing)
+        for reading, _ in pipes:
+            with contextlib.suppress(AttributeError, OSError):  # Linux alone can have longer ones
+                fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        return child, [open(reading, "rb") for reading, _ in pipes]
 
     def _raise_if_stopped(self, name: str) -> None:
         if self._stop_requests and not self._stopped_by:  # between two steps
@@ -205,30 +248,33 @@ class TerraformRun:
         if self._stopped_by:
             raise _Failed(f"Terraform was stopped during {name}: {self._stopped_by}")
 
-    def _lines(self, child: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    def _lines(self, child: subprocess.Popen[bytes], streams: list[IO[bytes]]) -> Iterator[bytes]:
         """Yield what the child prints, until it has ended; stop it when its time is up."""
         lines: queue.Queue[bytes | None] = queue.Queue()
 
         def read(stream: IO[bytes]) -> None:
             for line in stream:
                 lines.put(line)
+            stream.close()
             lines.put(None)
 
-        for stream in (child.stdout, child.stderr):
-            assert stream is not None  # it is a pipe
+        for stream in streams:
             threading.Thread(target=read, args=[stream], daemon=True).start()
-        open_streams, ended_at = 2, None
-        while open_streams:
+        open_streams, ended_at, left = 2, None, None
+        while open_streams and left != 0:
             self._attend(child)
+            if left is None and child.poll() is not None:
+                # What Terraform leaves running may hold its streams open, and write, for ever.
+                ended_at = ended_at or time.monotonic()
+                if time.monotonic() - ended_at > 2:
+                    left = lines.qsize()
+                    continue
             try:
                 line = lines.get(timeout=0.2)
             except queue.Empty:
-                if child.poll() is not None:
-                    # What Terraform leaves running may hold its streams open for ever.
-                    ended_at = ended_at or time.monotonic()
-                    if time.monotonic() - ended_at > 2:
-                        return
                 continue
+            if left:
+                left -= 1
             if line is None:
                 open_streams -= 1
             else:
@@ -251,13 +297,20 @@ class TerraformRun:
         text = line.decode("utf-8", "replace").rstrip("\n")
         event = _event(text)
         if event is None:
-            self._said.append(text)
+            if not re.match(r'\S+ \[(TRACE|DEBUG|INFO|WARN)\]|\{"@level"', text):  # TF_LOG's
+                self._said.append(text)
+                if len(self._said) > 2 * ENDS:  # of a panic, the first lines matter most
+                    del self._said[ENDS]
             say(f"  {text}")
             return
         kind = event["type"]
         if kind == "diagnostic":
-            self._take_diagnostic(event.get("diagnostic") or event)
+            diagnostic = event.get("diagnostic")
+            self._take_diagnostic(diagnostic if isinstance(diagnostic, dict) else event)
             return
+        if event["@message"].startswith("Interrupt received") and not self._signals_sent:
+            self._signals_sent = 1  # somebody else's: a second one would stop it without mercy
+            self._next_signal_at = time.monotonic() + self._grace
         if kind == "outputs":
             self._outputs = event.get("outputs") or {}
         chatter = event.get("message_code") == "output_init_success_cli_message"
@@ -282,11 +335,18 @@ class TerraformRun:
         """Send the child the next signal, if one is due."""
         now = time.monotonic()
         if self._deadline and now > self._deadline and not self._stopped_by:
-            self._stop(child, f"it did not end within {self._timeout:g} seconds")
+            self._stop(child, f"it did not end within {self._timeout} seconds")
         elif self._stop_requests:
-            self._stop(child, f"{self._stop_requests.popleft()} received")
+            reason = f"{self._stop_requests.popleft()} received"
+            if self._stopped_by:
+                if not self._signals_sent:
+                    self._stop(child, self._stopped_by)
+                self._stop(child, reason)
+            else:  # the signal may have been for a whole control group: then Terraform has it, too
+                self._stopped_by = reason
+                self._next_signal_at = now + ECHO
         elif self._next_signal_at and now > self._next_signal_at:
-            self._stop(child, "it goes on")
+            self._stop(child, "it goes on" if self._signals_sent else self._stopped_by or "")
 
     def _stop(self, child: subprocess.Popen[bytes], reason: str) -> None:
         """Send the child a signal, each harder than the one before."""
@@ -315,26 +375,34 @@ def _check_plan(plan: int) -> None:
         # A zip archive, or JSON where HCP Terraform keeps the plan.
         if not zipfile.is_zipfile(file) and file.seek(0) == 0 and file.read(1) != b"{":
             folder = tempfile.gettempdir()
-            raise _Failed(f"The plan could not be written: is the disk full under {folder}?")
+            raise _Failed(f"The plan could not be written: the disk may be full under {folder}")
 
 
 def _event(text: str) -> dict[str, Any] | None:
     """The event in a line of Terraform's, or None where the line is none."""
     try:
-        event = json.loads(text)
-    except ValueError:
+        event = json.loads(text, parse_int=_Number, parse_float=_Number)
+    except (ValueError, RecursionError):
         return None
-    is_event = isinstance(event, dict) and "@message" in event and "type" in event
-    return event if is_event else None
+    if not isinstance(event, dict):
+        return None
+    return event if all(isinstance(event.get(key), str) for key in ("@message", "type")) else None
 
 
-def _value(output: dict[str, Any]) -> str:
-    if output.get("sensitive"):
-        return SENSITIVE_VALUE
-    value = output.get("value")
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+class _Number(str):
+    """A JSON number as it was written: some have more digits than a float."""
+
+
+def _compact(value: Any) -> str:
+    """Return a JSON value as its shortest text."""
+    match value:
+        case _Number():
+            return str(value)
+        case dict():
+            return f"{{{','.join(f'{_compact(k)}:{_compact(v)}' for k, v in value.items())}}}"
+        case list():
+            return f"[{','.join(map(_compact, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _for_environment(name: str, value: str) -> str:
