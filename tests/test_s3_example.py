@@ -139,11 +139,12 @@ def test_ci_job_provisions_and_terminates(
 
 
 @needs_jq
+@pytest.mark.parametrize("fault", ["exit 1", "kill -TERM $PPID"], ids=["failed", "stopped"])
 def test_ci_job_that_cannot_be_prepared_is_reported_failed(
-    tmp_path: Path, sandbox: Sandbox
+    tmp_path: Path, sandbox: Sandbox, fault: str
 ) -> None:
     (tmp_path / "bin").mkdir()
-    for name, text in {"main.py": f'exec {sys.executable} {MAIN} "$@"', "aws": "exit 1"}.items():
+    for name, text in {"main.py": f'exec {sys.executable} {MAIN} "$@"', "aws": fault}.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     variables = clean_environment(

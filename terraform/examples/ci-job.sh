@@ -2,18 +2,20 @@
 # MESSAGE='{…}' STATE_BUCKET=… terraform/examples/ci-job.sh
 #
 # A CI job for one message of Service Catalog's queues. It does what `run` leaves to the engine:
-# fetch the artifact, keep the state, use the launch role. Needs aws, jq, terraform and main.py.
+# fetch the artifact, keep the state, use the launch role. Needs aws, jq, terraform and main.py
+# on PATH. MESSAGE holds the WorkflowToken: pass it as the secret that it is.
 set -euo pipefail
 
 field() { jq -r "$1 // empty" <<<"$MESSAGE"; }
 
-# What fails before `run` takes over has to be reported, too.
+# What fails or is stopped before `run` takes over has to be reported, too.
 report_failed() {
+  trap - ERR
   jq '{WorkflowToken: .token, RecordId: .recordId, Status: "FAILED",
        FailureReason: "The engine could not prepare the run."}' <<<"$MESSAGE" |
     main.py notify --operation "$(field .operation | cut -d_ -f1 | tr '[:upper:]' '[:lower:]')"
 }
-trap report_failed ERR
+trap 'report_failed; exit 1' ERR INT TERM HUP
 
 work=$(mktemp -d)
 cd "$work"
@@ -24,7 +26,8 @@ if [ -n "$path" ]; then
   tar -xzf artifact.tar.gz
 fi
 
-cat >engine_backend.tf <<EOF
+# Overrides win over what the artifact says, and stand alone where there is no artifact.
+cat >engine_override.tf <<EOF
 terraform {
   backend "s3" {
     bucket = "$STATE_BUCKET"
@@ -32,15 +35,13 @@ terraform {
     region = "$AWS_REGION"
   }
 }
-EOF
-cat >engine_override.tf <<EOF
 provider "aws" {
+  region = "$AWS_REGION"
   assume_role {
     role_arn = "$(field .launchRoleArn)"
   }
 }
 EOF
-grep -qs '^provider "aws"' ./*.tf || echo 'provider "aws" {}' >engine_provider.tf
 
-trap - ERR
-main.py run --timeout 3000 <<<"$MESSAGE"
+# `run` gets the signals from here on, and the artifact's code does not get the token.
+exec env -u MESSAGE main.py run --timeout 3000 <<<"$MESSAGE"
