@@ -670,20 +670,27 @@ class TestStopping:
             f"Terraform was stopped during plan: {kind.name} received"
         )
 
-    def test_signal_for_a_whole_control_group_ends_it_cleanly(self, engine: Engine) -> None:
+    @pytest.mark.parametrize("first", ["engine", "terraform"])
+    def test_signal_for_a_whole_control_group_ends_it_cleanly(
+        self, engine: Engine, first: str
+    ) -> None:
         """As systemd sends it: Terraform has it already, and a second one would be no grace."""
         engine.configure(SLOW)
-        process = engine.start()
+        slowly = engine.wrapper('terraform "$@"; code=$?; sleep 2; exit $code')
+        process = engine.start("--terraform", slowly)
         read_until(process, "begun")
+        if first == "engine":
+            process.send_signal(signal.SIGTERM)
         for pid in running(engine.home):
             with suppress(OSError):
                 if b"terraform\0apply" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGTERM)
-        process.send_signal(signal.SIGTERM)
+        read_until(process, "Gracefully shutting down")
+        if first == "terraform":
+            process.send_signal(signal.SIGTERM)
         outcome = engine.end(process)
         assert outcome.code == 1
-        assert "Gracefully shutting down" in outcome.stderr
-        assert "Two interrupts" not in outcome.stderr
+        assert "stopping Terraform" not in outcome.stderr
         assert engine.reason().startswith("Terraform was stopped during apply: SIGTERM received")
 
     def test_run_that_ends_well_all_the_same_is_a_success(self, engine: Engine) -> None:

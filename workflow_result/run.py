@@ -39,7 +39,7 @@ HOST_DIED = (
 GRACE = 60.0
 """Seconds that Terraform gets after each signal to stop, before the next, harder one."""
 
-ECHO = 0.5
+ECHO = 1.0
 """Seconds in which Terraform tells of a signal that it has got from somebody else."""
 
 PIPE_SIZE = 2**20
@@ -308,7 +308,7 @@ class TerraformRun:
             diagnostic = event.get("diagnostic")
             self._take_diagnostic(diagnostic if isinstance(diagnostic, dict) else event)
             return
-        if event["@message"].startswith("Interrupt received") and not self._signals_sent:
+        if event["@message"].lstrip().startswith("Interrupt received") and not self._signals_sent:
             self._signals_sent = 1  # somebody else's: a second one would stop it without mercy
             self._next_signal_at = time.monotonic() + self._grace
         if kind == "outputs":
@@ -344,7 +344,8 @@ class TerraformRun:
                 self._stop(child, reason)
             else:  # the signal may have been for a whole control group: then Terraform has it, too
                 self._stopped_by = reason
-                self._next_signal_at = now + ECHO
+                if not self._signals_sent:
+                    self._next_signal_at = now + ECHO
         elif self._next_signal_at and now > self._next_signal_at:
             self._stop(child, "it goes on" if self._signals_sent else self._stopped_by or "")
 
