@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from email.message import Message
 
 import botocore.loaders
@@ -145,6 +146,11 @@ def test_model_that_is_missing_is_told_as_botocore_tells_it(loader: ServiceCatal
         ("http://127.1:4510", "sandbox"),
         ("http://0.0.0.0:4510", "sandbox"),
         ("http://10.0.0.1:4510", "aws"),
+        ("127.0.0.1:4510", "sandbox"),
+        ("localhost:4510", "sandbox"),
+        ("//[::1]:4510", "sandbox"),
+        ("http:/127.0.0.1:4510", "sandbox"),
+        ("10.0.0.1:4510", "aws"),
         ("http://[", "aws"),
     ],
 )
@@ -179,10 +185,10 @@ def test_result_that_is_owed_is_meant_for_the_endpoint_that_is_configured(
     program: Program, lines: str, variables: dict[str, str], destination: str
 ) -> None:
     here = "http://127.0.0.1:1"
-    config = program.home / "config"
-    config.write_text(f"[default]\nregion = us-east-1\n{lines.replace('X', here)}\n")
-    environment = CREDENTIALS | {
-        "AWS_CONFIG_FILE": str(config),
+    config = "[default]\nregion = us-east-1\ncredential_process = false\n"
+    (program.home / "config").write_text(config + lines.replace("X", here))
+    environment = {
+        "AWS_CONFIG_FILE": "$HOME/config",  # which the AWS SDKs expand
         "AWS_MAX_ATTEMPTS": "1",
         "HTTPS_PROXY": here,  # AWS itself is never asked
         **{name: value.replace("X", here) for name, value in variables.items()},
@@ -190,6 +196,19 @@ def test_result_that_is_owed_is_meant_for_the_endpoint_that_is_configured(
     assert program("notify", stdin=REQUEST, **environment).code == 75
     (entry,) = json.loads(program("pending", "--json", **environment).stdout)
     assert entry["destination"] == destination
+
+
+def test_result_is_on_disk_before_credentials_are_asked_for(program: Program) -> None:
+    """Where the region is in the profile, too; a `credential_process` may take its time."""
+    deadly = program.home / "deadly"
+    deadly.write_text("#!/bin/sh\nkill -KILL $PPID\n")
+    deadly.chmod(0o700)
+    config = program.home / "config"
+    config.write_text(f"[default]\nregion = eu-west-1\ncredential_process = {deadly}\n")
+    outcome = program("notify", stdin=REQUEST, AWS_CONFIG_FILE=str(config))
+    assert outcome.code == -signal.SIGKILL
+    (entry,) = json.loads(program("pending", "--json").stdout)
+    assert (entry["state"], entry["region"]) == ("owed", "eu-west-1")
 
 
 def test_endpoint_that_is_no_url_is_told_and_the_result_is_kept(program: Program) -> None:

@@ -266,11 +266,13 @@ SETTINGS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "no URL": (
         {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "nonsense"},
-        "Invalid endpoint: nonsense; check --endpoint-url and the AWS settings in the environment",
+        "Invalid endpoint: nonsense; check --endpoint-url, AWS_MAX_ATTEMPTS and the other AWS "
+        "settings",
     ),
     "nobody listens": (
         {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "http://127.0.0.1:1"},
-        'Could not connect to the endpoint URL: "http://127.0.0.1:1/"',
+        'Could not connect to the endpoint URL: "http://127.0.0.1:1/"; check the network and the '
+        "endpoint, or give `resend` another --region",
     ),
 }
 

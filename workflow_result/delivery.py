@@ -7,6 +7,7 @@ ResourceNotFoundException; every AWS service has the common ones besides
 
 import ipaddress
 import os
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -32,11 +33,12 @@ ADVICE = {
     "NoCredentials": "set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where a role gives them",
     "ProfileNotFound": "give another AWS_PROFILE or --profile",
     "ConfigParse": "mend this file",
-    "ValueError": "check --endpoint-url and the AWS settings in the environment",
+    "ValueError": "check --endpoint-url, AWS_MAX_ATTEMPTS and the other AWS settings",
     "EOFError": "use credentials that need no MFA code: nobody is there to type it",
     "SSLError": "check AWS_CA_BUNDLE and this machine's certificates",
     "NoRegion": "set AWS_REGION or give --region",
-    "InvalidRegion": "set another AWS_REGION or give --region",
+    "InvalidRegion": "give another --region, to `resend`, too",
+    "EndpointConnection": "check the network and the endpoint, or give `resend` another --region",
 }
 
 
@@ -79,14 +81,11 @@ class Delivery:
 
     @property
     def destination(self) -> str:
-        """Which records these are: those of AWS, or those of a sandbox on this machine.
-
-        Where the environment alone does not say it, the client is made to find out.
-        """
+        """Which records these are: those of AWS, or those of a sandbox on this machine."""
         url = self._endpoint_url
         if not url and _is_endpoint_configured():
             with suppress(Exception):
-                url = self._client(None).meta.endpoint_url
+                url = self._configured_endpoint()
         url = (
             url
             or os.environ.get("AWS_ENDPOINT_URL_SERVICE_CATALOG")
@@ -96,10 +95,11 @@ class Delivery:
 
     @property
     def region(self) -> str | None:
-        """Where results go. Where only the profile says it, the client is made to find out."""
+        """Where results go."""
         if self._region is None:
             with suppress(Exception):
-                self._region = self._client(None).meta.region_name
+                found = self._session().get_config_variable("region")
+                self._region = found if isinstance(found, str) else None
         return self._region
 
     def connect(self, region: str | None = None) -> None:
@@ -151,7 +151,7 @@ class Delivery:
             ) from error
 
     def _client(self, region: str | None) -> Any:
-        region = region or self._region
+        region = region or self.region
         with self._lock:
             if region not in self._clients:
                 self._clients[region] = self._new_client(region)
@@ -159,14 +159,9 @@ class Delivery:
 
     def _new_client(self, region: str | None) -> Any:
         import boto3
-        import botocore.session
         from botocore.config import Config
 
-        from workflow_result.loader import ServiceCatalogLoader
-
-        session = botocore.session.Session(profile=self._profile)
-        session.register_component("data_loader", ServiceCatalogLoader(session))
-        client = boto3.session.Session(botocore_session=session).client(
+        client = boto3.session.Session(botocore_session=self._session()).client(
             "servicecatalog",
             region_name=region,
             endpoint_url=self._endpoint_url,
@@ -182,6 +177,26 @@ class Delivery:
         client.meta.events.register("after-call.service-catalog", _check_answer)
         return client
 
+    def _session(self) -> Any:
+        import botocore.session
+
+        from workflow_result.loader import ServiceCatalogLoader
+
+        session = botocore.session.Session(profile=self._profile)
+        session.register_component("data_loader", ServiceCatalogLoader(session))
+        return session
+
+    def _configured_endpoint(self) -> str:
+        """Return the endpoint of a client like ours, but for what may take long or be missing:
+        credentials. The result is not on disk yet when this is asked."""
+        client = self._session().create_client(
+            "servicecatalog",
+            region_name=self.region or "us-east-1",
+            aws_access_key_id="none",
+            aws_secret_access_key="none",
+        )
+        return str(client.meta.endpoint_url)
+
 
 def _is_endpoint_configured() -> bool:
     """Whether the AWS configuration files may have a say in which endpoint is used.
@@ -194,15 +209,17 @@ def _is_endpoint_configured() -> bool:
         ("AWS_CONFIG_FILE", "~/.aws/config"),
         ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
     ):
-        with suppress(OSError), open(os.path.expanduser(os.environ.get(variable, name)), "rb") as f:
-            if b"endpoint_url" in f.read():
+        path = os.path.expanduser(os.path.expandvars(os.environ.get(variable, name)))
+        with suppress(OSError), open(path, "rb") as file:
+            if b"endpoint_url" in file.read():
                 return True
     return False
 
 
 def _is_on_this_machine(url: str) -> bool:
     try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
+        # What lacks a part of its scheme is meant for the same place, though nobody can send there.
+        host = (urlsplit(re.sub(r"^(https?:)?/*", "//", url)).hostname or "").rstrip(".")
         if host == "localhost" or host.endswith(".localhost"):
             return True
         with suppress(OSError):
