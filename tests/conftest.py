@@ -195,7 +195,7 @@ def endpoint(answer: Callable[[Message, bytes], tuple[int, bytes]]) -> Iterator[
 def forget_secrets() -> Iterator[None]:
     """What a test keeps secret in this process, no other has to do without."""
     yield
-    for secrets in (secret._short, secret._pieces, secret._long):
+    for secrets in (secret._short, secret._pieces, secret._long, secret._characters):
         secrets.clear()
 
 

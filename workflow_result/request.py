@@ -165,7 +165,9 @@ def _parse(text: str, place: str, draft: Draft) -> Any:
         for key, value in pairs:
             if _plain(key) in TOKEN_KEYS and isinstance(value, str):
                 keep_secret(value)
-            keep_tokens(key)  # where key and value are swapped
+            keep_tokens(key)
+            if isinstance(value, str) and _plain(value) in TOKEN_KEYS:  # the two are swapped
+                keep_secret(key)
             if key in seen:
                 draft.faults.append(f"{_join('', key)}: given twice in one object")
             seen.add(key)

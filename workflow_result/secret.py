@@ -16,23 +16,34 @@ SENSITIVE_VALUE = "(sensitive value)"
 REAL_LENGTH = 16
 """Characters that a WorkflowToken has at the least, outside of tests."""
 
-_LONG = 1000
-"""Characters from which on a table of a secret's pieces takes too much memory."""
+_LONG = 20_001
+"""Characters from which on a secret has no table of its pieces; a WorkflowToken has less."""
+
+_MANY_PIECES = 500_000
+"""Pieces that take 60 MB. No tables are made from then on."""
+
+_MANY_LONG = 10
+"""Secrets without a table that can be looked for. With more, whatever may be one is hidden."""
 
 # Secrets, and pieces of secrets, each with its stand-in.
 _short: dict[str, str] = {}
 _pieces: dict[str, str] = {}
 _long: dict[str, str] = {}
+_characters: set[str] = set()
+"""All that pieces are made of."""
 
 
 def keep_secret(secret: str, stand_in: str = WORKFLOW_TOKEN) -> None:
     """Have `hide` look for this secret from now on."""
-    if len(secret) >= _LONG:
+    if len(secret) < PIECE:
+        if secret:
+            _short[secret] = stand_in
+        return
+    _characters.update(secret)
+    if len(secret) >= _LONG or len(_pieces) > _MANY_PIECES:
         _long[secret] = stand_in
-    elif len(secret) >= PIECE:
+    else:
         _pieces.update({secret[i : i + PIECE]: stand_in for i in range(len(secret) - PIECE + 1)})
-    elif secret:
-        _short[secret] = stand_in
 
 
 def hide(text: str) -> str:
@@ -41,9 +52,20 @@ def hide(text: str) -> str:
     A secret too short to be a real one is replaced only where it stands alone: its
     letters are in every other word.
     """
-    for secret, short_for in _short.items():
-        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", short_for, text)
-    if not _pieces and not _long:
+    for secret, stand_in in list(_short.items()):  # another thread may find more
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", stand_in, text)
+    if not _characters:
+        return text
+    # Most of a log has no run of characters that could be a piece.
+    candidates = f"[{re.escape(''.join(sorted(_characters)))}]{{{PIECE},}}"
+    return re.sub(candidates, lambda found: _hide_pieces(found[0]), text)
+
+
+def _hide_pieces(text: str) -> str:
+    if len(_long) > _MANY_LONG:
+        return next(iter(_long.values()))
+    pieces = (text[i : i + PIECE] for i in range(len(text) - PIECE + 1))
+    if not _long and _pieces.keys().isdisjoint(pieces):
         return text
     shown: list[str] = []
     end_of_secret = 0
