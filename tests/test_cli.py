@@ -83,6 +83,8 @@ def test_help_lists_the_commands(program: Program) -> None:
         ["validate", "--operation", "destroy"],
         ["validate", "stray"],
         ["sandbox", "--port", "70000"],
+        ["run", "--terraform", ""],
+        ["run", "--timeout", "1" * 400],
     ],
 )
 def test_wrong_usage_is_exit_code_2(program: Program, arguments: list[str]) -> None:

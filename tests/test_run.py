@@ -58,7 +58,11 @@ class Engine:
         return str(file)
 
     def start(
-        self, *options: str, message: Any = None, file_size: int | None = None, **variables: str
+        self,
+        *options: str,
+        message: Any = None,
+        before: Callable[[], object] | None = None,
+        **variables: str,
     ) -> subprocess.Popen[bytes]:
         environment = self.sandbox.environment | {"CHECKPOINT_DISABLE": "1"} | variables
         process = subprocess.Popen(
@@ -68,7 +72,7 @@ class Engine:
             stderr=subprocess.PIPE,
             env=clean_environment(self.home, **environment),
             cwd=self.home,
-            preexec_fn=None if file_size is None else lambda: limit_file_size(file_size),
+            preexec_fn=before,
         )
         assert process.stdin is not None
         process.stdin.write(json.dumps(message or MESSAGE).encode())
@@ -511,7 +515,7 @@ class TestFailure:
     def test_full_disk_under_the_plan_file(self, engine: Engine) -> None:
         """A limit on the size of files stands for the disk: both fail the write."""
         engine.configure(ONE_RESOURCE)
-        assert engine.run(file_size=512).code == 1
+        assert engine.run(before=lambda: limit_file_size(512)).code == 1
         assert engine.reason().startswith(
             "The plan could not be written: the disk may be full under "
         )
@@ -744,8 +748,25 @@ class TestStopping:
             "Terraform was stopped during init: it did not end within 1 seconds."
         )
 
+    def test_time_out_does_not_wait_for_a_reader_of_stderr(self, engine: Engine) -> None:
+        engine.configure(SLOW.replace("exec sleep 60", "seq 1 5000; exec sleep 60"))
+        process = engine.start("--timeout", "3")
+        while engine.sandbox.status() == "IN_PROGRESS":
+            time.sleep(0.1)
+        assert "it did not end within 3 seconds" in engine.reason()
+        assert engine.end(process).code == 1
+
+    def test_failure_is_one_where_the_parent_ignores_what_becomes_of_its_children(
+        self, engine: Engine
+    ) -> None:
+        engine.configure(SLOW.replace("exec sleep 60", "exit 3"))
+        outcome = engine.run(before=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        assert outcome.code == 1
+        assert "exit status 3" in engine.reason()
+
     def test_terraform_comes_to_its_end_where_the_engine_is_killed(self, engine: Engine) -> None:
-        engine.configure(SLOW.replace("exec sleep 60", "sleep 1; echo said; touch created"))
+        """And says more than any pipe can hold, to nobody."""
+        engine.configure(SLOW.replace("exec sleep 60", "sleep 1; seq 1 200000; touch created"))
         process = engine.start()
         read_until(process, "begun")
         process.kill()
@@ -754,6 +775,7 @@ class TestStopping:
             time.sleep(0.05)
         state = json.loads((engine.directory / "terraform.tfstate").read_text())
         assert [len(resource["instances"]) for resource in state["resources"]] == [1]
+        assert (engine.directory / "created").exists()
         assert not (engine.directory / ".terraform.tfstate.lock.info").exists()
 
     def test_signal_while_reporting_does_not_stop_the_report(

@@ -9,6 +9,7 @@ AWS would be. `problem` and `secret` are what all of them share.
 import gc
 import os
 import resource
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ def main() -> NoReturn:
     gc.disable()
     # A core dump would hold the WorkflowToken.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    # Where the parent ignores it, so would we, and never learn how Terraform ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _fill_closed_streams()
     try:
         from workflow_result import cli
@@ -40,9 +43,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:  # before `cli` could see to it
         say("interrupted")
         code = ExitCode.INTERRUPTED
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
-            stream.flush()
+    with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
+        sys.stdout.flush()
     os._exit(code)
 
 

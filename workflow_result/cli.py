@@ -30,6 +30,7 @@ from workflow_result.problem import (
     printable,
     say,
     say_traceback,
+    saying_aside,
     show_tracebacks,
 )
 from workflow_result.schemas import API_OPERATIONS, schema_file
@@ -240,7 +241,7 @@ def notify(
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=365 * 24 * 60 * 60),
     help="Stop Terraform after this time, and report FAILED.",
 )
 @journal_option
@@ -274,13 +275,15 @@ def run(
     from workflow_result.reporting import Reporter
     from workflow_result.run import HOST_DIED, TerraformRun
 
+    if not terraform:
+        raise click.BadParameter("names no program", param_hint="--terraform")
     message = messages.read(_read_stdin("an operation message"))
     if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
         raise ModuleNotFoundError(name="boto3")
     delivery = Delivery(region, profile, endpoint_url)
     reporter = Reporter(_journal_path(journal), delivery)
     try:
-        with _signals_kept() as stop_requests:
+        with _signals_kept() as stop_requests, saying_aside():
             earlier = reporter.begin(message.result([], HOST_DIED))
             if earlier:
                 say(f"{message.record_id}: reported before, says the journal; nothing was run")

@@ -1,10 +1,13 @@
 """How the program says that something is wrong: an exit code, and lines for a person."""
 
 import os
+import queue
 import re
 import sys
+import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
@@ -51,6 +54,47 @@ def say(line: str, style: Style | None = None, end: str = "\n") -> None:
     A stderr that is closed loses the line, not the result. `style` counts on a terminal, and
     where NO_COLOR (https://no-color.org) is not set.
     """
+    if _unwritten is None:
+        _write(line, style, end)
+    else:
+        _unwritten.put((line, style, end))
+
+
+_unwritten: queue.SimpleQueue[tuple[str, Style | None, str] | None] | None = None
+
+_STALLED = 5.0
+"""Seconds in which whoever reads stderr takes no line: nobody does, it seems."""
+
+
+@contextmanager
+def saying_aside() -> Iterator[None]:
+    """Have a thread write to stderr meanwhile, so that nothing waits for whoever reads it.
+
+    In the end that reader gets what is left, as long as it takes it.
+    """
+    global _unwritten
+    unwritten: queue.SimpleQueue[tuple[str, Style | None, str] | None] = queue.SimpleQueue()
+
+    def write() -> None:
+        while (said := unwritten.get()) is not None:
+            _write(*said)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    _unwritten = unwritten
+    try:
+        yield
+    finally:
+        unwritten.put(None)
+        left = -1
+        while writer.is_alive() and unwritten.qsize() != left:
+            left = unwritten.qsize()
+            writer.join(_STALLED)
+        if not writer.is_alive():  # else what is said from now on is lost, too
+            _unwritten = None
+
+
+def _write(line: str, style: Style | None, end: str) -> None:
     text = hide(printable(line))
     if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"

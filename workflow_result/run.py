@@ -6,7 +6,6 @@ Terraform is driven through its machine-readable UI
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import queue
@@ -21,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from workflow_result import configuration
 from workflow_result.failure_reason import TerraformError, failure_reason
@@ -42,8 +41,10 @@ GRACE = 60.0
 ECHO = 1.0
 """Seconds in which Terraform tells of a signal that it has got from somebody else."""
 
-PIPE_SIZE = 2**20
-"""Bytes that Terraform can say after this process was killed: hours, at a line in 10 seconds."""
+_RELAY = "trap '' HUP INT TERM PIPE; cat; exec cat >/dev/null"
+"""A shell's script between Terraform and this process. Should this process be killed, it goes on to
+take what Terraform says: that comes to its end, instead of waiting for somebody to listen, or dying
+by SIGPIPE before its state is written."""
 
 ENDS = 10
 """Of what Terraform says beside its events, how many lines from each end are kept."""
@@ -190,9 +191,9 @@ class TerraformRun:
         self._raise_if_stopped(name)
         self._said.clear()
         say(f"{Path(self._program).name} {name}", Style.BOLD)
-        child, streams = self._start([name, "-json", "-input=false", *options], environment, plan)
+        child, relays = self._start([name, "-json", "-input=false", *options], environment, plan)
         try:
-            for line in self._lines(child, streams):
+            for line in self._lines(child, relays):
                 self._take(name, line)
         finally:  # whatever went wrong here, Terraform must not go on unseen
             code = self._wait(child)
@@ -210,20 +211,18 @@ class TerraformRun:
 
     def _start(
         self, arguments: list[str], environment: dict[str, str], plan: int
-    ) -> tuple[subprocess.Popen[bytes], list[IO[bytes]]]:
-        """Start Terraform; return it, and what to read its stdout and stderr from."""
-        pipes = [os.pipe() for _ in range(2)]
+    ) -> tuple[subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]:
+        """Start Terraform; return it, and what passes on its stdout and stderr."""
+        relays = [_start_relay() for _ in range(2)]
         try:
             child = subprocess.Popen(
                 [self._program, *arguments],
                 cwd=self._directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=pipes[0][1],
-                stderr=pipes[1][1],
-                # Terraform itself keeps its pipes open, too: where this process is killed, it goes
-                # on to its end, instead of dying by SIGPIPE before its state is written.
-                pass_fds=[plan, *(reading for reading, _ in pipes)],
+                stdout=relays[0].stdin,
+                stderr=relays[1].stdin,
+                pass_fds=[plan],
                 # A group of its own: an interrupt at the terminal reaches Terraform through
                 # this process alone, once, and not a second time that would kill it.
                 start_new_session=True,
@@ -235,12 +234,10 @@ class TerraformRun:
             headline = f"{self._program} cannot be run on the engine's machine"
             raise _Failed(headline, ExitCode.SETUP) from None
         finally:
-            for _, writing in pipes:
-                os.close(writing)
-        for reading, _ in pipes:
-            with contextlib.suppress(AttributeError, OSError):  # Linux alone can have longer ones
-                fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        return child, [open(reading, "rb") for reading, _ in pipes]
+            for relay in relays:
+                assert relay.stdin is not None  # it is a pipe
+                relay.stdin.close()
+        return child, relays
 
     def _raise_if_stopped(self, name: str) -> None:
         if self._stop_requests and not self._stopped_by:  # between two steps
@@ -248,18 +245,21 @@ class TerraformRun:
         if self._stopped_by:
             raise _Failed(f"Terraform was stopped during {name}: {self._stopped_by}")
 
-    def _lines(self, child: subprocess.Popen[bytes], streams: list[IO[bytes]]) -> Iterator[bytes]:
+    def _lines(
+        self, child: subprocess.Popen[bytes], relays: list[subprocess.Popen[bytes]]
+    ) -> Iterator[bytes]:
         """Yield what the child prints, until it has ended; stop it when its time is up."""
         lines: queue.Queue[bytes | None] = queue.Queue()
 
-        def read(stream: IO[bytes]) -> None:
-            for line in stream:
-                lines.put(line)
-            stream.close()
+        def read(relay: subprocess.Popen[bytes]) -> None:
+            assert relay.stdout is not None  # it is a pipe
+            with relay:
+                for line in relay.stdout:
+                    lines.put(line)
             lines.put(None)
 
-        for stream in streams:
-            threading.Thread(target=read, args=[stream], daemon=True).start()
+        for relay in relays:
+            threading.Thread(target=read, args=[relay], daemon=True).start()
         open_streams, ended_at, left = 2, None, None
         while open_streams and left != 0:
             self._attend(child)
@@ -361,6 +361,17 @@ class TerraformRun:
                 os.killpg(child.pid, number)
             else:  # Terraform alone: it stops its provisioners and providers by itself
                 os.kill(child.pid, number)
+
+
+def _start_relay() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _RELAY],
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # away from what is done to Terraform's group and to ours
+    )
 
 
 def _signal_name(number: int) -> str:
