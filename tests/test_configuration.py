@@ -1,6 +1,7 @@
 """What is read from a configuration, held against what Terraform reads from it."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -124,13 +125,28 @@ def test_what_is_read_is_what_terraform_reads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "}", 'output "a" {', 'output "a', "output a {\n description = <<", '"${"', "/*", '"\\'],
+    [
+        *(
+            "",
+            "}",
+            'output "a" {',
+            'output "a',
+            "output a {\n description = <<",
+            '"${"',
+            "/*",
+            '"\\',
+        ),
+        '"${' * 5_000,
+        '{"variable": {"a": {"default": ' + "[" * 50_000,
+    ],
 )
 def test_what_cannot_be_read_is_left_out(tmp_path: Path, text: str) -> None:
     (tmp_path / "main.tf").write_text(text)
     (tmp_path / "bytes.tf").write_bytes(b"\xff")
     (tmp_path / "wrong.tf.json").write_text(text or "[]")
     (tmp_path / "folder.tf").mkdir()
+    (tmp_path / ".hidden.tf").write_text('output "a" { description = "no" }')
+    os.mkfifo(tmp_path / "pipe.tf")
     assert configuration.read(tmp_path) == configuration.Declarations()
 
 
@@ -152,6 +168,11 @@ def test_values_of_variables_are_those_that_stand_in_the_folder(tmp_path: Path) 
         ("secret", 'x "y"'),
         ("secret", '} output "in_string" { description = "no" }'),
     ]
+
+
+def test_character_that_is_none_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "main.tf").write_text('variable "a" {\n  default = "\\UFFFFFFFF"\n}\n')
+    assert configuration.read(tmp_path).values == [("a", "\ufffd")]
 
 
 @given(st.text() | st.text('output "a" {}=<-E\n\\${%/*#'))

@@ -417,6 +417,7 @@ class TestFailure:
     def test_working_directory_without_a_configuration(self, engine: Engine) -> None:
         """A destroy plan of it has nothing to destroy, and would pass for a success."""
         (engine.directory / "terraform.tfvars").touch()
+        (engine.directory / ".hidden.tf").touch()
         assert engine.run(message=TERMINATE).code == 1
         assert engine.reason() == f"The working directory {engine.directory} has no configuration."
 

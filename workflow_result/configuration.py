@@ -6,6 +6,7 @@ to read it: 2.7 s and 600 MB with the AWS provider. The configuration has them i
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +25,10 @@ class Declarations:
     values: list[tuple[str, str]] = field(default_factory=list)
 
 
+_UNREADABLE = (OSError, ValueError, AttributeError, RecursionError)
+"""What comes of a file that is none of Terraform's, or of nobody's."""
+
+
 def read(directory: Path) -> Declarations:
     """Read the declarations of the root module in `directory`.
 
@@ -37,14 +42,20 @@ def read(directory: Path) -> Declarations:
 
 def files(directory: Path) -> list[Path]:
     """Return the files of the root module in `directory`, in the order in which they count."""
-    found = [f for ending in ("*.tf", "*.tofu", "*.tf.json") for f in directory.glob(ending)]
+    found = _glob(directory, "*.tf", "*.tofu", "*.tf.json", "*.tofu.json")
     # https://developer.hashicorp.com/terraform/language/files/override: last, and they win.
     return sorted(found, key=lambda f: (_is_override(f.name), f.name))
 
 
+def _glob(directory: Path, *patterns: str) -> list[Path]:
+    # Terraform leaves out hidden files. What is no file, a pipe say, would have us wait for ever.
+    found = [file for pattern in patterns for file in directory.glob(pattern)]
+    return [file for file in found if not file.name.startswith(".") and file.is_file()]
+
+
 def _read_module(directory: Path, declarations: Declarations) -> None:
     for file in files(directory):
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(*_UNREADABLE):
             text = file.read_text(encoding="utf-8-sig")
             attributes = _json_attributes(text) if file.suffix == ".json" else _attributes(text)
             for kind, label, name, value in attributes:
@@ -59,15 +70,15 @@ def _read_module(directory: Path, declarations: Declarations) -> None:
 
 def _read_definitions(directory: Path, declarations: Declarations) -> None:
     # https://developer.hashicorp.com/terraform/language/values/variables#variable-definitions-tfvars-files
-    for name in ("terraform.tfvars", "*.auto.tfvars"):
-        for file in [*directory.glob(name), *directory.glob(f"{name}.json")]:
-            with suppress(OSError, ValueError, AttributeError):
-                text = file.read_text(encoding="utf-8-sig")
-                if file.suffix == ".json":
-                    pairs = [(n, v) for n, v in json.loads(text).items() if isinstance(v, str)]
-                else:  # the inside of a block
-                    pairs = [(n, v) for _, _, n, v in _attributes(f'file "" {{\n{text}\n}}')]
-                declarations.values.extend(pairs)
+    names = ("terraform.tfvars", "*.auto.tfvars", "terraform.tfvars.json", "*.auto.tfvars.json")
+    for file in _glob(directory, *names):
+        with suppress(*_UNREADABLE):
+            text = file.read_text(encoding="utf-8-sig")
+            if file.suffix == ".json":
+                pairs = [(n, v) for n, v in json.loads(text).items() if isinstance(v, str)]
+            else:  # the inside of a block
+                pairs = [(n, v) for _, _, n, v in _attributes(f'file "" {{\n{text}\n}}')]
+            declarations.values.extend(pairs)
 
 
 def _is_override(name: str) -> bool:
@@ -165,6 +176,8 @@ def _unescape(text: str) -> str:
 
     def character(match: re.Match[str]) -> str:
         code = match[1] or match[2]
-        return chr(int(code, 16)) if code else simple.get(match[3], match[3])
+        if code:  # \ufffd where it is none: Terraform will say so
+            return chr(int(code, 16)) if int(code, 16) <= sys.maxunicode else "\ufffd"
+        return simple.get(match[3], match[3])
 
     return re.sub(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", character, text)
