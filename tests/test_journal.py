@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from conftest import CREDENTIALS, MAIN, ROOT, Sandbox, endpoint, sandboxes
-from journal_cli import MARK, NOBODY, TOKEN, Desk, a_message, a_request, ended
+from journal_cli import MARK, NOBODY, TERRAFORM, TOKEN, Desk, a_message, a_request, ended
 from test_run import kill_left_over, limit_file_size, read_until
 
 from workflow_result import journal as journals
@@ -111,7 +111,7 @@ class TestKilled:
     def test_notify_that_is_refused(self, desk: Desk, when: str) -> None:
         killed = desk.killed(when, f"{JOURNAL}.refuse")
         assert desk.notify("rec-x", **killed).code == -signal.SIGKILL
-        assert desk.main("resend").code == 0
+        assert desk.main("resend").code == (69 if when == "before" else 0)
         assert desk.pending()["rec-x"].state == "refused"
         assert desk.leftovers() == []
 
@@ -301,6 +301,7 @@ def hold_run(desk: Desk, record: str, **settings: Any) -> subprocess.Popen[bytes
 
 class TestResend:
     def test_nothing_owed(self, desk: Desk) -> None:
+        Journal(desk.journal).close()
         outcome = desk.main("resend")
         assert (outcome.code, outcome.stdout) == (0, "")
         assert outcome.lines == ["0 reported, 0 refused, 0 still owed"]
@@ -321,14 +322,16 @@ class TestResend:
         assert outcome.code == 75
         assert outcome.lines == [
             "0 reported, 0 refused, 3 still owed: Could not connect to the endpoint URL: "
-            '"http://127.0.0.1:1/"; `pending` lists all'
+            '"http://127.0.0.1:1/"; check the network and the endpoint, or give `resend` another '
+            "--region; `pending` lists all"
         ]
         assert set(desk.pending()) == set(owed)
 
     def test_what_was_meant_for_aws_is_not_sent_to_a_sandbox(self, desk: Desk, record: str) -> None:
         desk.owe(record, destination="aws")
         outcome = desk.main("resend")
-        assert (outcome.code, outcome.lines) == (0, ["0 reported, 0 refused, 0 still owed"])
+        assert outcome.code == 0
+        assert outcome.lines == ["0 reported, 0 refused, 0 still owed, 1 for AWS left alone"]
         assert desk.sandbox.status(record) == "IN_PROGRESS"
         assert desk.pending()[record].destination == "aws"
 
@@ -572,16 +575,26 @@ class TestRefused:
         assert desk.pending() == {}
         assert len(desk.tokens("rec-demo")) == 1
 
-    def test_resend_that_is_refused_says_so_and_owes_nothing(self, desk: Desk) -> None:
+    def test_resend_that_is_refused_says_so_once_and_owes_nothing(self, desk: Desk) -> None:
         desk.owe("rec-x")
         outcome = desk.main("resend")
-        assert outcome.code == 0
+        assert outcome.code == 69
+        assert desk.main("resend").code == 0
         assert outcome.stderr.startswith("0 reported, 1 refused, 0 still owed: ResourceNotFound")
         assert desk.leftovers() == []
 
 
 class TestPending:
+    @pytest.mark.parametrize("command", ["pending", "resend"])
+    def test_journal_that_is_not_there_is_told_and_not_made(self, desk: Desk, command: str) -> None:
+        outcome = desk.main(command)
+        assert (outcome.code, outcome.stdout) == (0, "")
+        assert outcome.lines == [f"nothing is owed: there is no journal {desk.journal}"]
+        assert desk.main("pending", "--json").stdout == "[]\n"
+        assert not desk.folder.exists()
+
     def test_nothing(self, desk: Desk) -> None:
+        Journal(desk.journal).close()
         outcome = desk.main("pending")
         assert (outcome.code, outcome.stdout, outcome.lines) == (0, "", ["nothing is owed"])
         assert json.loads(desk.main("pending", "--json").stdout) == []
@@ -596,21 +609,22 @@ class TestPending:
         assert re.fullmatch(
             rf"{record}  provision  sandbox us-east-1  owed  "
             r"since 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00  "
-            r"tried 2 times: Could not connect to the endpoint URL: \"http://127.0.0.1:1/\"\n",
+            r"tried 2 times: Could not connect to the endpoint URL: \"http://127.0.0.1:1/\"; .*\n",
             outcome.stdout,
         )
 
     def test_programs_see_the_same(self, desk: Desk, record: str) -> None:
         desk.notify(record, **NOBODY)
         (row,) = json.loads(desk.main("pending", "--json").stdout)
-        assert row | {"since": ""} == {
+        assert row["last_error"].startswith("Could not connect to the endpoint URL: ")
+        assert row | {"since": "", "last_error": ""} == {
             "record_id": record,
             "operation": "provision",
             "destination": "sandbox",
             "state": "owed",
             "since": "",
             "tries": 1,
-            "last_error": 'Could not connect to the endpoint URL: "http://127.0.0.1:1/"',
+            "last_error": "",
             "region": "us-east-1",
         }
 
@@ -627,6 +641,17 @@ class TestPending:
         shown = desk.main("pending", PYTHONIOENCODING="ascii")
         assert shown.code == 0
         assert shown.stdout.endswith("ThrottlingException:  \\xe9\n")
+
+    @pytest.mark.parametrize("value", ["since = 1e300", "since = 'x'", "last_error = x'00'"])
+    def test_values_that_nobody_entered_are_told(self, desk: Desk, value: str) -> None:
+        desk.owe("rec-x")
+        with sqlite3.connect(desk.journal) as database:
+            database.execute(f"UPDATE result SET {value}")  # noqa: S608
+        database.close()
+        for command in (["pending"], ["pending", "--json"], ["resend"]):
+            outcome = desk.main(*command)
+            assert (outcome.code, outcome.stdout) == (78, "")
+            assert "it is damaged; it is left as it is" in outcome.stderr
 
     def test_no_token_is_shown(self, desk: Desk, record: str) -> None:
         desk.owe(record)
@@ -646,7 +671,7 @@ class TestForgets:
         desk.owe(record, token=token, Outputs=outputs)
         desk.owe("rec-x", token=token, Outputs=outputs)
         assert desk.leftovers() == [desk.journal]
-        assert desk.main("resend").code == 0
+        assert desk.main("resend").code == 69
         assert desk.pending()["rec-x"].state == "refused"
         assert desk.leftovers() == []
 
@@ -818,6 +843,29 @@ class TestVersions:
         assert columns == [(None,)]
         journal.close()
 
+    def test_results_of_the_first_version_are_known(
+        self, desk: Desk, record: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It did not keep what was reported, only that it was."""
+        with monkeypatch.context() as context:
+            context.setattr(journals, "STEPS", journals.STEPS[:1])
+            Journal(desk.journal).close()
+        request = check(Draft(a_request("rec-x")), "terminate")
+        insert = (
+            "INSERT INTO result (digest, destination, state, operation, record_id, request, since)"
+            " VALUES (?, 'sandbox', ?, 'terminate', ?, ?, 1)"
+        )
+        with sqlite3.connect(desk.journal) as database:
+            database.execute(insert, ["sandbox-1", "reported", record, None])
+            database.execute(insert, ["sandbox-2", "refused", "rec-x", json.dumps(request.members)])
+        database.close()
+        outcome = desk.run(record)
+        assert outcome.code == 0
+        assert json.loads(outcome.stdout)["status"] == ""
+        entry = desk.pending()["rec-x"]
+        assert entry.status == "SUCCEEDED"
+        assert entry.idempotency_token == request.members["IdempotencyToken"]
+
     def test_newer_journal_is_refused_and_left_as_it_is(
         self, desk: Desk, record: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -850,14 +898,11 @@ def folder_is_a_file(desk: Desk) -> None:
     desk.folder.write_text("")
 
 
-def folder_takes_no_files(desk: Desk) -> None:
-    desk.journal = Path("/proc/workflow-result")
-
-
 def folder_takes_no_side_files(desk: Desk) -> None:
     """As where the folder is read-only and the file is not: a longer name is not allowed."""
     desk.folder.mkdir()
     desk.journal = desk.folder / ("j" * 255)
+    desk.journal.touch(mode=0o600)
 
 
 def is_a_folder(desk: Desk) -> None:
@@ -907,7 +952,6 @@ def has_text_that_is_none(desk: Desk) -> None:
 
 UNUSABLE: dict[Callable[[Desk], None], str] = {
     folder_is_a_file: "Not a directory",
-    folder_takes_no_files: "",
     folder_takes_no_side_files: "",
     is_a_folder: "Is a directory",
     is_a_device: "it is not a file",
@@ -954,6 +998,37 @@ class TestUnusableInTheMiddle:
         assert outcome.code == 0
         assert outcome.stderr.count("warning: ") == 1
         assert desk.sandbox.status(record) == "SUCCEEDED"
+
+    def test_run_in_a_folder_that_takes_no_files_warns_and_reports(
+        self, desk: Desk, record: str
+    ) -> None:
+        desk.journal = Path("/proc/workflow-result")
+        outcome = desk.run(record)
+        assert outcome.code == 0
+        assert outcome.stderr.count("warning: ") == 1
+        assert desk.sandbox.status(record) == "SUCCEEDED"
+
+    def test_disk_that_fills_up_during_a_run(self, desk: Desk, record: str) -> None:
+        """There is no room for the result, nor to strike the run off in the usual way."""
+        full = (
+            "import os, resource, sys\n"
+            f'size = os.path.getsize("{desk.journal}")\n'
+            "resource.prlimit(int(sys.argv[1]), resource.RLIMIT_FSIZE, (size, size))\n"
+        )
+        terraform = desk.home / "terraform"
+        terraform.write_text(TERRAFORM + f"[ $1 != apply ] || {sys.executable} -c '{full}' $PPID\n")
+        outcome = desk.run(record)
+        assert outcome.code == 0
+        assert outcome.stderr.count("warning: ") == 1
+        assert desk.sandbox.status(record) == "SUCCEEDED"
+        assert desk.pending() == {}
+        assert desk.leftovers() == []
+
+    def test_what_is_refused_and_not_saved_is_told(self, desk: Desk) -> None:
+        is_no_database(desk)
+        outcome = desk.notify("rec-x")
+        assert outcome.code == 69
+        assert outcome.stderr.endswith("reported before. It is not saved\n")
 
     def test_what_is_neither_sent_nor_saved_is_told(self, desk: Desk, record: str) -> None:
         is_no_database(desk)

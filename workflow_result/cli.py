@@ -292,7 +292,7 @@ def run(
                     "Status": earlier.status,
                     "IdempotencyToken": earlier.idempotency_token,
                 }
-                code = ExitCode.DONE if earlier.status == "SUCCEEDED" else ExitCode.FAILED
+                code = ExitCode.FAILED if earlier.status == "FAILED" else ExitCode.DONE
             else:
                 # boto3 is loaded while Terraform runs, so that the report does not wait for it.
                 connecting = threading.Thread(target=delivery.connect, daemon=True)
@@ -331,7 +331,7 @@ def resend(
     from workflow_result.journal import Journal
     from workflow_result.reporting import AT_ONCE, resend
 
-    opened = Journal(_journal_path(journal))
+    opened = Journal(_journal_path(journal), make=False)
     try:
         delivery = Delivery(region, profile, endpoint_url, AT_ONCE)
         on_terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -354,9 +354,14 @@ def pending(journal: Path | None, as_json: bool) -> None:
     Example:
       MAIN_PY pending --json
     """
-    from workflow_result.journal import Journal
+    from workflow_result.journal import Journal, NoJournal
 
-    opened = Journal(_journal_path(journal))
+    try:
+        opened = Journal(_journal_path(journal), make=False)
+    except NoJournal:
+        if as_json:
+            _print("[]")
+        raise
     try:
         entries = opened.pending()
     finally:

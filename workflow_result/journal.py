@@ -38,6 +38,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from workflow_result.problem import ExitCode, Problem, printable
 from workflow_result.request import Request, digest_of
@@ -66,6 +67,8 @@ STEPS = (
     """
     ALTER TABLE result ADD COLUMN status TEXT;
     ALTER TABLE result ADD COLUMN idempotency_token TEXT;
+    UPDATE result SET status = json_extract(request, '$.Status'),
+        idempotency_token = json_extract(request, '$.IdempotencyToken') WHERE json_valid(request);
     CREATE INDEX record ON result (record_id);
     """,
 )
@@ -76,7 +79,15 @@ _PAGE = 4096
 _PADDING = " " * _PAGE
 """White space before the JSON, more than a row has in its first page."""
 
+_DROP = "DELETE FROM result WHERE digest = ? AND state != 'reported'"
+
 _LEFT = "; it is left as it is: move it away to begin a new one"
+
+_YEAR_9999 = 253_370_764_800
+"""The last one that Python's dates know, in seconds since 1970."""
+
+_NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""What SQLite says where it cannot write a rollback journal."""
 
 BUSY_SECONDS = 30
 """How long to wait for other processes; a transaction takes milliseconds."""
@@ -90,9 +101,18 @@ class JournalProblem(Problem):
         self.exposed = exposed
 
 
+class NoJournal(JournalProblem):
+    """There is no journal, so nothing is owed there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"nothing is owed: there is no journal {path}")
+        self.exit_code = ExitCode.DONE
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A result, without its content. `since` is in seconds since 1970."""
+    """A result, without its content. `since` is in seconds since 1970; `status` is empty where it
+    was reported by an older version."""
 
     digest: str
     destination: str
@@ -110,12 +130,13 @@ class Entry:
 class Journal:
     """The journal in the file `path`, which is made where it does not exist.
 
-    Raises `JournalProblem` where it cannot be used, here and in every method. Not for use from
-    several threads at once.
+    Raises `JournalProblem` where it cannot be used, here and in every method; `NoJournal` where it
+    does not exist and is not to be made. Not for use from several threads at once.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self._path = path
+        self._make = make
         self._owner: int | None = None
         self._lock: int | None = None
         if path.parts[:1] == ("~",):  # nobody has made a home directory of it
@@ -170,17 +191,15 @@ class Journal:
 
     def drop(self, digest: str) -> None:
         """Forget a run."""
-        with self._transaction() as database:
-            self._drop(database, digest)
+        self._strike_off(_DROP, [(digest,)])
 
     def settle(self, digests: Sequence[str]) -> None:
         """Strike results off: keep only that they were reported."""
-        with self._transaction() as database:
-            database.executemany(
-                "UPDATE result SET state = 'reported', request = NULL, region = NULL, "
-                "owner = NULL, last_error = NULL, since = ?, tries = tries + 1 WHERE digest = ?",
-                [(time.time(), digest) for digest in digests],
-            )
+        self._strike_off(
+            "UPDATE result SET state = 'reported', request = NULL, region = NULL, owner = NULL, "
+            "last_error = NULL, since = ?, tries = tries + 1 WHERE digest = ?",
+            [(time.time(), digest) for digest in digests],
+        )
 
     def refuse(self, digest: str, cause: str) -> None:
         """Keep a result as refused for good, without its WorkflowToken."""
@@ -245,9 +264,11 @@ class Journal:
     # --- the file ---------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        _make_folder(self._path.parent)
+        if self._make:
+            _make_folder(self._path.parent)
         # SQLite would make it with the mode that the umask leaves; its side files follow it.
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if self._make else 0)
+        descriptor = os.open(self._path, flags, 0o600)
         status = os.fstat(descriptor)
         os.close(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -337,7 +358,7 @@ class Journal:
         for *columns, owner, content in rows:
             if owner not in known:
                 known[owner] = self._is_alive(owner)
-            yield Entry(*columns), content, known[owner]
+            yield _entry(columns), content, known[owner]
 
     def _is_reported(self, database: sqlite3.Connection, digest: str) -> bool:
         found = database.execute(
@@ -378,7 +399,24 @@ class Journal:
         return digest
 
     def _drop(self, database: sqlite3.Connection, digest: str) -> None:
-        database.execute("DELETE FROM result WHERE digest = ? AND state != 'reported'", [digest])
+        database.execute(_DROP, [digest])
+
+    def _strike_off(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        try:
+            with self._transaction() as database:
+                database.executemany(statement, rows)
+        except JournalProblem as problem:
+            if _code(problem.__cause__) not in _NO_SPACE:
+                raise
+            # It takes no more space than there is, but the rollback journal does. Without one a
+            # kill in these milliseconds may damage the file; without this, `resend` would report
+            # FAILED for a run that went well.
+            with self._problems_named():
+                self._database.execute("PRAGMA journal_mode = MEMORY")
+            with self._transaction() as database:
+                database.executemany(statement, rows)
+            with self._problems_named():
+                self._database.execute("PRAGMA journal_mode = DELETE")
 
     def _change(self, statement: str, digest: str, cause: str) -> None:
         with self._transaction() as database:
@@ -396,12 +434,13 @@ class Journal:
         try:
             yield
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not self._make:
+                raise NoJournal(self._path) from error
             raise JournalProblem(
                 f"the journal {self._path} cannot be used: {error.strerror}"
             ) from error
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what is beyond the basics
-            damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
             raise JournalProblem(
                 f"the journal {self._path} cannot be used: {error}" + (_LEFT if damaged else "")
             ) from error
@@ -463,6 +502,21 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):
             database.execute("ROLLBACK")
         raise
+
+
+def _code(error: BaseException | None) -> int:
+    """SQLite's result code, without its extension: https://www.sqlite.org/rescode.html"""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _entry(columns: Sequence[Any]) -> Entry:
+    """Raises TypeError where a value is none that was entered."""
+    entry = Entry(*columns)
+    *texts, since, tries, last_error = columns
+    are_texts = all(isinstance(text, str | None) for text in [*texts, last_error])
+    if not (are_texts and isinstance(tries, int) and 0 <= since < _YEAR_9999):
+        raise TypeError
+    return entry
 
 
 def _number(database: sqlite3.Connection, query: str) -> int:

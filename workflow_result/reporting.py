@@ -82,9 +82,12 @@ class Reporter:
         try:
             self._delivery.send(request)
         except NotDelivered as error:
-            kept = "It is not saved: `notify` the same again, it reports nothing twice"
-            if digest:
-                kept = "It is saved: `resend` sends it"
+            kept = "It is saved: `resend` sends it"
+            if not digest:
+                self._forget_run()
+                kept = "It is not saved: `notify` the same again, it reports nothing twice"
+                if error.refused:
+                    kept = "It is not saved"
             with self._without_journal():
                 if self._journal and digest:
                     put_back(self._journal, digest, error)
@@ -99,7 +102,13 @@ class Reporter:
         with self._without_journal():
             if self._journal and digest:
                 self._journal.settle([digest])
-            elif self._journal and self._run:
+        if not digest:
+            self._forget_run()
+
+    def _forget_run(self) -> None:
+        """Have nobody report the run as FAILED whose result could not be entered instead."""
+        with self._without_journal():
+            if self._journal and self._run:
                 self._journal.drop(self._run)
 
     def close(self) -> None:
@@ -126,8 +135,9 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     """Send everything that is owed to the destination of `delivery`, in `region` or else in the
     region that it is meant for.
 
-    Says in one line what became of it; with `progress` also what happens meanwhile. Returns DONE
-    when nothing is owed any more, else NOT_DELIVERED.
+    Says in one line what became of it; with `progress` also what happens meanwhile. Returns
+    REFUSED where Service Catalog refused one, since that is told only once; else NOT_DELIVERED
+    where one is still owed, else DONE.
     """
     from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
@@ -181,15 +191,23 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
                 take(wait(waiting, return_when=FIRST_COMPLETED).done)
                 if progress:
                     say(f"{len(claimed) - len(waiting)} of {len(claimed)} tried", end="\r")
-        finally:  # interrupted: what is under way comes to its end
+        except KeyboardInterrupt:
+            say("interrupted: what is on its way is waited for, half a minute at most")
+            raise
+        finally:
             pool.shutdown(cancel_futures=True)
             take([future for future in waiting if future.done() and not future.cancelled()])
     destinations = [e.destination for e in journal.pending() if e.state == "owed"]
     still_owed = destinations.count(delivery.destination)
     summary = f"{reported} reported, {refused} refused, {still_owed} still owed"
+    if left_alone := len(destinations) - still_owed:
+        other = "AWS" if delivery.destination == "sandbox" else "a sandbox"
+        summary += f", {left_alone} for {other} left alone"
     if causes and not progress:
         summary += f": {causes[0]}; `pending` lists all"
     say(summary)
+    if refused:
+        return ExitCode.REFUSED
     return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE
 
 
