@@ -139,27 +139,39 @@ def test_ci_job_provisions_and_terminates(
 
 
 @needs_jq
-@pytest.mark.parametrize("fault", ["exit 1", "kill -TERM $PPID"], ids=["failed", "stopped"])
+@pytest.mark.parametrize(
+    ("aws", "state_bucket"),
+    [("exit 1", "state"), ("kill -TERM $PPID", "state"), ("exit 0", "")],
+    ids=["failed", "stopped", "no bucket"],
+)
 def test_ci_job_that_cannot_be_prepared_is_reported_failed(
-    tmp_path: Path, sandbox: Sandbox, fault: str
+    tmp_path: Path, sandbox: Sandbox, aws: str, state_bucket: str
 ) -> None:
-    (tmp_path / "bin").mkdir()
-    for name, text in {"main.py": f'exec {sys.executable} {MAIN} "$@"', "aws": fault}.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    variables = clean_environment(
-        tmp_path,
-        **sandbox.environment,
-        MESSAGE=(EXAMPLE / "message.json").read_text(),
-        STATE_BUCKET="state",
-        TMPDIR=str(tmp_path),
-    )
-    variables["PATH"] = f"{tmp_path}/bin:{variables['PATH']}"
-    script = ROOT / "terraform" / "examples" / "ci-job.sh"
-    done = subprocess.run([script], capture_output=True, env=variables)
-    assert done.returncode == 1
+    message = (EXAMPLE / "message.json").read_text()
+    variables = sandbox.environment | {"MESSAGE": message, "STATE_BUCKET": state_bucket}
+    assert ci_job(tmp_path, aws, **variables).returncode == 1
     detail = sandbox.record()["RecordDetail"]
     assert detail["RecordErrors"][0]["Description"] == "The engine could not prepare the run."
+
+
+@needs_jq
+@pytest.mark.parametrize("message", ["", "no JSON", "{}"])
+def test_ci_job_without_a_message_says_so(tmp_path: Path, message: str) -> None:
+    done = ci_job(tmp_path, "exit 1", MESSAGE=message, STATE_BUCKET="state")
+    assert done.returncode == 65
+    assert done.stderr == b"MESSAGE holds no operation message of Service Catalog\n"
+
+
+def ci_job(home: Path, aws: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the script where `aws` is another one."""
+    (home / "bin").mkdir()
+    for name, text in {"main.py": f'exec {sys.executable} {MAIN} "$@"', "aws": aws}.items():
+        (home / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (home / "bin" / name).chmod(0o755)
+    environment = clean_environment(home, **variables, TMPDIR=str(home))
+    environment["PATH"] = f"{home}/bin:{environment['PATH']}"
+    script = ROOT / "terraform" / "examples" / "ci-job.sh"
+    return subprocess.run([script], capture_output=True, env=environment)
 
 
 def s3_client(moto_url: str) -> Any:

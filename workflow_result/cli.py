@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -146,7 +147,7 @@ class Command(click.Command):
             name = Path(name).name
         elif os.sep not in name:
             name = f"./{name}"
-        return super().get_help(ctx).replace("MAIN_PY", name)
+        return super().get_help(ctx).replace("MAIN_PY", shlex.quote(name))
 
 
 class Group(click.Group):

@@ -6,6 +6,14 @@
 # on PATH. MESSAGE holds the WorkflowToken: pass it as the secret that it is.
 set -euo pipefail
 
+for program in aws jq terraform main.py; do
+  command -v "$program" >/dev/null || { echo "$program is not on PATH" >&2; exit 78; }
+done
+if ! jq -e '.token and .recordId and .operation' <<<"${MESSAGE:-null}" >/dev/null 2>&1; then
+  echo "MESSAGE holds no operation message of Service Catalog" >&2
+  exit 65
+fi
+
 field() { jq -r "$1 // empty" <<<"$MESSAGE"; }
 
 # What fails or is stopped before `run` takes over has to be reported, too.
@@ -16,6 +24,12 @@ report_failed() {
     main.py notify --operation "$(field .operation | cut -d_ -f1 | tr '[:upper:]' '[:lower:]')"
 }
 trap 'report_failed; exit 1' ERR INT TERM HUP
+
+region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
+if [ -z "$region" ] || [ -z "${STATE_BUCKET:-}" ]; then
+  echo "AWS_REGION and STATE_BUCKET have to be set" >&2
+  false
+fi
 
 work=$(mktemp -d)
 cd "$work"
@@ -32,11 +46,11 @@ terraform {
   backend "s3" {
     bucket = "$STATE_BUCKET"
     key    = "$(field .provisionedProductId)"
-    region = "$AWS_REGION"
+    region = "$region"
   }
 }
 provider "aws" {
-  region = "$AWS_REGION"
+  region = "$region"
   assume_role {
     role_arn = "$(field .launchRoleArn)"
   }
