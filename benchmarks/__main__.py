@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 from benchmarks.measure import NotMeasured, Sample, alternate
 from benchmarks.scenes import CLI_RUNS, DELAY, HERE, OWED, ROOT, Scenes
@@ -87,31 +88,43 @@ ROWS = [
 ]
 
 NOTES = f"""\
-Each ratio is of the medians of alternating runs. Processes are measured whole, from start to end,
-each with a request of its own and the journal on the disk of this checkout. Where AWS would be is a
-stub on loopback that takes everything and answers at once, or after {DELAY * 1000:.0f} ms: the
-sandbox would be what is measured. Moto's S3 is there for the bucket. Checking is measured without
-Python's start and the imports. Terraform by hand reports nothing."""
+Each ratio is of the medians of alternating runs; ± is half the interquartile range, where there are
+four runs or more. Processes are measured whole, from start to end, each with a request of its own
+and the journal on the disk of this checkout. Where AWS would be is a stub on loopback that takes
+everything and answers at once, or after {DELAY * 1000:.0f} ms: the sandbox would be what is
+measured. Moto's S3 is there for the bucket. Checking is measured without Python's start and the
+imports. Terraform by hand reports nothing."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
     """Measure everything and tell."""
-    runs = int(sys.argv[1])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the servers, too
+    runs = " ".join(sys.argv[1:])
+    if not runs.isdecimal() or int(runs) < 1:
+        sys.stderr.write("RUNS must be a whole number of at least 1\n")
+        sys.exit(2)
+    for kind in STOP_SIGNALS:
+        if signal.getsignal(kind) != signal.SIG_IGN:  # as under nohup
+            signal.signal(kind, stop)
     load = os.getloadavg()[0]
     RESULTS.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=RESULTS) as folder:
-        scenes = Scenes(Path(folder))
-        try:
-            samples, reasons = measure(scenes, runs)
-        finally:
-            scenes.close()
+    with tempfile.TemporaryDirectory(dir=RESULTS) as folder, ExitStack() as at_end:
+        samples, reasons = measure(Scenes(Path(folder), at_end), int(runs))
     say("")
     text = f"{table(samples, reasons)}\n\n{machine(load)}\n\n{NOTES}\n"
-    (RESULTS / "table.md").write_text(text, encoding="utf-8")
+    print(text, flush=True)
     keep(samples)
-    print(text)
-    print(f"Written to {(RESULTS / 'table.md').relative_to(ROOT)}; every run is in samples.json.")
+    (RESULTS / "table.md").write_text(text, encoding="utf-8")
+    runs_too = "; every run is in samples.json" if samples else ""
+    print(f"Written to {(RESULTS / 'table.md').relative_to(ROOT)}{runs_too}.")
+
+
+def stop(number: int, _: object) -> None:
+    """End, and with it what was started; another signal shall not stop that half-way."""
+    for kind in STOP_SIGNALS:
+        signal.signal(kind, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def measure(scenes: Scenes, runs: int) -> tuple[dict[str, list[Sample]], dict[str, str]]:
@@ -177,24 +190,30 @@ def table(samples: Mapping[str, list[Sample]], reasons: Mapping[str, str]) -> st
         if missing:
             lines.append(f"{start} | | | {goal} | not measured: {missing[0]} |")
             continue
-        ours, theirs = (
-            _median(samples[side], row.memory) if isinstance(side, str) else side
+        sides = [
+            [s.peak if row.memory else s.seconds for s in samples[side]]
+            if isinstance(side, str)
+            else [side]
             for side in (row.ours, row.theirs)
-        )
+        ]
+        ours, theirs = (median(side) for side in sides)
         holds = "–" if row.goal is None else "yes" if ours / theirs <= row.goal else "**no**"
-        shown = [_amount(value, row.memory) for value in (ours, theirs)]
+        shown = [_amount(side, row.memory) for side in sides]
         lines.append(f"{start} {' | '.join(shown)} | {ours / theirs:.3f} | {goal} | {holds} |")
     return "\n".join(lines)
 
 
-def _median(samples: list[Sample], memory: bool) -> float:
-    return median(sample.peak if memory else sample.seconds for sample in samples)
-
-
-def _amount(value: float, memory: bool) -> str:
+def _amount(values: Sequence[float], memory: bool) -> str:
+    """Show the median, and how far the values spread."""
+    middle = median(values)
     if memory:
-        return f"{value / 1024:.1f} MiB"
-    return f"{value:,.2f} s" if value >= 10 else f"{value * 1000:,.0f} ms"
+        text = f"{middle / 1024:.1f} MiB"
+    else:
+        text = f"{middle:,.2f} s" if middle >= 10 else f"{middle * 1000:,.0f} ms"
+    if len(values) < 4:
+        return text
+    lower, _, upper = quantiles(values, n=4)
+    return f"{text} ± {(upper - lower) / 2 / middle * 100:.0f} %"
 
 
 def machine(load: float) -> str:
@@ -230,8 +249,12 @@ def keep(samples: Mapping[str, list[Sample]]) -> None:
         if all(s.peak for s in taken):
             about = {"name": f"{name}, peak memory", "unit": "byte"}
             benchmarks.append([pyperf.Run([s.peak * 1024.0], metadata=about) for s in taken])
-    suite = pyperf.BenchmarkSuite([pyperf.Benchmark(runs) for runs in benchmarks if runs])
-    suite.dump(str(RESULTS / "samples.json"), replace=True)
+    file = RESULTS / "samples.json"
+    if not benchmarks:  # pyperf has no suite of nothing
+        file.unlink(missing_ok=True)
+        return
+    suite = pyperf.BenchmarkSuite([pyperf.Benchmark(runs) for runs in benchmarks])
+    suite.dump(str(file), replace=True)
 
 
 def say(line: str) -> None:
@@ -244,5 +267,5 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (NotMeasured, OSError) as error:
+        sys.exit(str(error))

@@ -29,10 +29,16 @@ def make(path: Path, state: str, count: int) -> None:
 
 
 def _repeat(path: Path, count: int) -> None:
-    """Repeat the journal's one entry under other digests: 100,000 reports would take long."""
+    """Repeat the journal's one entry as if of other records: 100,000 reports would take long."""
+    varied = {
+        "digest": "destination || '-' || lower(hex(randomblob(32)))",
+        "record_id": "'rec-' || lower(hex(randomblob(6)))",
+        "idempotency_token": "lower(hex(randomblob(32)))",
+        "since": "since - 60 * number",
+    }
     with sqlite3.connect(path) as database:
         names = [row[1] for row in database.execute("PRAGMA table_info(result)")]
-        values = ["lower(hex(randomblob(32)))" if name == "digest" else name for name in names]
+        values = [varied.get(name, name) for name in names]
         database.execute(
             "WITH RECURSIVE copy (number) AS "  # noqa: S608, the names are the table's own
             "(SELECT 2 UNION ALL SELECT number + 1 FROM copy WHERE number < ?) "

@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,12 +44,12 @@ output "url" {
 
 
 class Scenes:
-    """The stage for all measures: endpoints, journals and folders, gone with `close`."""
+    """The stage for all measures: endpoints, journals and folders, ended by `at_end`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, at_end: ExitStack) -> None:
         self._folder = folder
         self._numbers = itertools.count(1)
-        self._closing = ExitStack()
+        self._at_end = at_end
         kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
         self._environment = kept | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -66,11 +66,7 @@ class Scenes:
         self._make_journal("new", "reported", 1)
         self._make_journal("old", "reported", OLD)
         self._make_journal("owed", "owed", OWED)
-        self._known = self._request(0)
-
-    def close(self) -> None:
-        """End what was started."""
-        self._closing.close()
+        self._known = self._request("rec-0")
 
     # --- one call -----------------------------------------------------------------------------
 
@@ -97,25 +93,27 @@ class Scenes:
     # --- many calls ---------------------------------------------------------------------------
 
     def resend(self) -> Sample:
-        shutil.copy(self._folder / "owed", self._folder / "owed-now")
-        return self._main(["resend"], b"", journal="owed-now", environment=self._slow)
+        path = shutil.copy(self._folder / "owed", self._folder / "owed-now")
+        sample = self._main(["resend"], b"", journal="owed-now", environment=self._slow)
+        with closing(sqlite3.connect(path)) as journal:
+            query = "SELECT count(*) FROM result WHERE state = 'reported'"
+            reported = journal.execute(query).fetchone()[0]
+        if reported != OWED:
+            raise NotMeasured(f"resend has reported {reported:,} of {OWED:,} results")
+        return sample
 
     def aws_cli_each(self) -> Sample:
         """One process a result, 8 at a time: some of them, scaled to all."""
-        commands = [self._aws_cli(self._request()) for _ in range(CLI_RUNS)]
-        begin = time.perf_counter()
-        with ThreadPoolExecutor(CLI_AT_ONCE) as pool:
-            list(pool.map(lambda command: process(command, self._slow), commands))
-        return Sample((time.perf_counter() - begin) * OWED / CLI_RUNS)
+        records = [f"rec-{next(self._numbers)}\n" for _ in range(CLI_RUNS)]
+        each = self._aws_cli(self._request("RECORD"))
+        command = ["xargs", "-P", str(CLI_AT_ONCE), "-I", "RECORD", *each]
+        sample = process(command, self._slow, "".join(records).encode())
+        return Sample(sample.seconds * OWED / CLI_RUNS)
 
     # --- many outputs -------------------------------------------------------------------------
 
     def check(self, outputs: int) -> Sample:
-        command = [sys.executable, "-m", "benchmarks.check_outputs", str(outputs)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        if done.returncode:
-            raise NotMeasured(done.stderr.strip().rpartition("\n")[2])
-        return Sample(float(done.stdout))
+        return Sample(float(_output_of("check_outputs", str(outputs))))
 
     # --- Terraform ----------------------------------------------------------------------------
 
@@ -147,13 +145,15 @@ class Scenes:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        self._closing.enter_context(_running(command, self._environment))
+        self._at_end.enter_context(_running(command, self._environment))
         for _ in range(300):
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
                 break
             except ConnectionRefusedError:
                 time.sleep(0.1)
+        else:
+            raise NotMeasured("moto did not start")
         self._moto = self._at_once | {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "TF_CLI_CONFIG_FILE": str(config),
@@ -169,10 +169,13 @@ class Scenes:
         artifact = self._empty_folder()
         for file in S3_EXAMPLE.glob("*.tf"):
             shutil.copy(file, artifact)
-        moto = http.client.HTTPConnection(urlsplit(self._moto["AWS_ENDPOINT_URL"]).netloc)
-        moto.request("POST", "/moto-api/reset")  # the bucket of the run before is gone
-        moto.getresponse().read()
-        moto.close()
+        address = urlsplit(self._moto["AWS_ENDPOINT_URL"]).netloc
+        try:
+            with closing(http.client.HTTPConnection(address, timeout=10)) as moto:
+                moto.request("POST", "/moto-api/reset")  # the bucket of the run before is gone
+                moto.getresponse().read()
+        except (OSError, http.client.HTTPException) as error:
+            raise NotMeasured(f"moto does not answer: {error}") from error
         return artifact, self._moto
 
     def _empty_folder(self) -> Path:
@@ -192,7 +195,11 @@ class Scenes:
             "terraform plan -input=false -out=plan",
             "terraform apply -input=false plan",
         ]
-        variables = {"TF_VAR_bucket_name": "workflow-result-demo", "TF_IN_AUTOMATION": "1"}
+        variables = {
+            "TF_VAR_bucket_name": "workflow-result-demo",
+            "TF_IN_AUTOMATION": "1",
+            "TF_CLI_ARGS": "-no-color",
+        }
         return process(["sh", "-c", " && ".join(steps)], environment | variables, folder=artifact)
 
     # --- what they share ----------------------------------------------------------------------
@@ -208,11 +215,11 @@ class Scenes:
         command = [sys.executable, str(MAIN), *arguments]
         return process(command, (environment or self._at_once) | variables, stdin)
 
-    def _request(self, number: int | None = None) -> bytes:
+    def _request(self, record_id: str | None = None) -> bytes:
         """A request like no other before, so that the journal has to take it in."""
         members = {
             "WorkflowToken": TOKEN,
-            "RecordId": f"rec-{next(self._numbers) if number is None else number}",
+            "RecordId": record_id or f"rec-{next(self._numbers)}",
             "Status": "SUCCEEDED",
             "Outputs": [{"OutputKey": "url", "OutputValue": "https://www.example.com"}],
             "ResourceIdentifier": {"UniqueTag": {"Key": "product", "Value": "pp-demo"}},
@@ -229,15 +236,25 @@ class Scenes:
         ]
 
     def _make_journal(self, name: str, state: str, count: int) -> None:
-        path = self._folder / name
-        command = [sys.executable, "-m", "benchmarks.make_journal", str(path), state, str(count)]
-        subprocess.run(command, check=True, cwd=ROOT)
+        _output_of("make_journal", str(self._folder / name), state, str(count))
 
     def _endpoint(self, delay: float) -> dict[str, str]:
         """Start an endpoint; return the environment in which it is Service Catalog."""
         command = [sys.executable, "-m", "benchmarks.endpoint", str(delay)]
-        url = self._closing.enter_context(_running(command, self._environment))
-        return self._environment | {"AWS_ENDPOINT_URL_SERVICE_CATALOG": url()}
+        url = self._at_end.enter_context(_running(command, self._environment))()
+        if not url:  # AWS itself would be called
+            raise NotMeasured("the endpoint that stands in for Service Catalog did not start")
+        return self._environment | {"AWS_ENDPOINT_URL_SERVICE_CATALOG": url}
+
+
+def _output_of(module: str, *arguments: str) -> str:
+    """Run a module of this folder; return what it prints. Raises `NotMeasured` where it fails."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise NotMeasured(f"{module} ended with {done.returncode}: {last}")
+    return done.stdout
 
 
 def _need_terraform() -> None:
@@ -255,10 +272,11 @@ def _running(command: list[str], environment: dict[str, str]) -> Iterator[Callab
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        process_group=0,  # an interrupt at the terminal ends first what calls it
     ) as server:
         assert server.stdout is not None  # it is a pipe
         stdout = server.stdout
         try:
             yield lambda: stdout.readline().strip()
         finally:
-            server.terminate()
+            server.kill()  # it has nothing to save, and may not answer any more
