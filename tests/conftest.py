@@ -167,26 +167,34 @@ def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
 
 
 @contextmanager
-def endpoint(answer: Callable[[Message, bytes], tuple[int, bytes]]) -> Iterator[str]:
+def endpoint(
+    answer: Callable[[Message, bytes], tuple[int, bytes]], length: int | None = None
+) -> Iterator[str]:
     """Serve on loopback what `answer` makes of the headers and the body of a request.
 
     Yields the URL. For what the sandbox does not do: it stands for AWS, this for anything.
+    Each connection has a thread of its own. Where a `length` is announced that the answer does
+    not have, it breaks off.
     """
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             status, body = answer(self.headers, body)
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) if length is None else length))
             self.end_headers()
             self.wfile.write(body)
+            self.close_connection |= length is not None
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # It looks every so many seconds whether it is to end.
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

@@ -46,7 +46,7 @@ def example_of(program: Program, command: str) -> str:
 def test_example_in_the_help_works_as_printed(program: Program, command: str) -> None:
     done = shell(example_of(program, command), program.home)
     assert done.returncode == 0
-    assert done.stdout or done.stderr == "0 reported, 0 refused, 0 still owed\n"
+    assert done.stdout or done.stderr.startswith("nothing is owed: there is no journal ")
 
 
 @pytest.mark.parametrize("command", ["notify", "run"])

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 from email.message import Message
+from typing import Any
 
+import boto3
 import botocore.loaders
 import botocore.session
 import pytest
@@ -67,6 +69,41 @@ def test_answer_that_is_none_of_aws_leaves_the_result_owed(
     assert outcome.code == 75
     assert outcome.stderr.endswith(". It is saved: `resend` sends it\n")
     assert len(outcome.lines) == 1
+
+
+@pytest.mark.parametrize(("body", "length"), [(b"{}", 20), (b"", 2)])
+def test_answer_that_breaks_off_is_no_success(program: Program, body: bytes, length: int) -> None:
+    """Also where what has come of it is an answer by itself."""
+    with endpoint(lambda *_: (200, body), length) as url:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": url, "AWS_MAX_ATTEMPTS": "1"}
+        outcome = program("notify", stdin=REQUEST, **environment)
+    assert outcome.code == 75
+    assert outcome.stderr.startswith("rec-demo: not known to be reported: ")
+
+
+def test_long_error_is_cut_and_what_to_do_about_it_is_not(program: Program) -> None:
+    error = {"__type": "AccessDeniedException", "message": "x" * 1000}
+    with endpoint(lambda *_: (400, json.dumps(error).encode())) as url:
+        outcome = program("notify", stdin=REQUEST, **CREDENTIALS, AWS_ENDPOINT_URL=url)
+    cause = "AccessDeniedException: ".ljust(399, "x") + "…"
+    assert outcome.stderr.startswith(f"rec-demo: not reported: {cause}; allow this action in ")
+
+
+def test_client_waits_for_seconds_and_keeps_a_connection_for_each_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+    new_client = boto3.session.Session.client
+
+    def remember(*arguments: Any, **settings: Any) -> Any:
+        made.append(new_client(*arguments, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(boto3.session.Session, "client", remember)
+    Delivery("us-east-1", None, "http://127.0.0.1:1", at_once=4).connect()
+    config = made[0].meta.config
+    assert (config.connect_timeout, config.read_timeout) == (5, 10)
+    assert config.max_pool_connections == 4
 
 
 @pytest.mark.parametrize("body", [b"", b"{}"])

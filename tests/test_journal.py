@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pty
+import queue
 import random
 import re
 import shutil
@@ -14,9 +15,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -368,6 +370,59 @@ class TestResend:
         process.communicate()
         assert desk.main("resend").code == 0
 
+    def test_eight_are_sent_at_the_same_time_each_over_its_own_connection(
+        self, desk: Desk, records: Callable[[int], list[str]]
+    ) -> None:
+        desk.owe(*records(16))
+        under_way: list[threading.Thread] = []
+        highest = 0
+        connections = set()
+        all_here = threading.Barrier(8, timeout=5)
+
+        def answer(*_: Any) -> tuple[int, bytes]:
+            nonlocal highest
+            connection = threading.current_thread()
+            connections.add(connection)
+            under_way.append(connection)
+            highest = max(highest, len(under_way))
+            with suppress(threading.BrokenBarrierError):
+                all_here.wait()
+            under_way.remove(connection)
+            return 200, b"{}"
+
+        with endpoint(answer) as url:
+            assert desk.main("resend", AWS_ENDPOINT_URL_SERVICE_CATALOG=url).code == 0
+        assert (highest, len(connections)) == (8, 8)
+
+    def test_what_a_notify_has_taken_over_is_left_to_it(self, desk: Desk, record: str) -> None:
+        desk.owe(record)
+        with held_calls(desk) as calls:
+            resent = desk.start("resend")
+            of_resend = calls.get()
+            notified = desk.start("notify", stdin=a_request(record))
+            of_notify = calls.get()
+            of_resend.put((503, b"{}"))
+            assert ended(resent).code == 75
+            again = desk.main("resend", **NOBODY)
+            of_notify.put((200, b"{}"))
+            assert ended(notified).code == 0
+        assert again.lines == ["0 reported, 0 refused, 1 still owed"]
+        assert desk.pending() == {}
+
+    def test_what_a_notify_has_reported_meanwhile_is_not_refused(
+        self, desk: Desk, record: str
+    ) -> None:
+        desk.owe(record)
+        with held_calls(desk) as calls:
+            resent = desk.start("resend")
+            of_resend = calls.get()
+            notified = desk.start("notify", stdin=a_request(record))
+            calls.get().put((200, b"{}"))
+            assert ended(notified).code == 0
+            of_resend.put((400, b'{"__type": "InvalidParametersException"}'))
+            assert ended(resent).code == 0
+        assert desk.pending() == {}
+
     @pytest.mark.parametrize(
         "fault",
         [
@@ -476,6 +531,21 @@ class TestResend:
         assert sorted(record for record, _, _ in desk.sandbox.calls()) == sorted(owed)
 
 
+@contextmanager
+def held_calls(desk: Desk) -> Iterator[queue.Queue[queue.Queue[tuple[int, bytes]]]]:
+    """Have the desk call an endpoint where each call waits for its answer to be put."""
+    calls: queue.Queue[queue.Queue[tuple[int, bytes]]] = queue.Queue()
+
+    def answer(*_: Any) -> tuple[int, bytes]:
+        call: queue.Queue[tuple[int, bytes]] = queue.Queue()
+        calls.put(call)
+        return call.get()
+
+    with endpoint(answer) as url:
+        desk.environment |= {"AWS_ENDPOINT_URL_SERVICE_CATALOG": url, "AWS_MAX_ATTEMPTS": "1"}
+        yield calls
+
+
 def wait_for_call(desk: Desk) -> None:
     while not desk.sandbox.calls():
         time.sleep(0.05)
@@ -499,6 +569,14 @@ def on_terminal(desk: Desk, *arguments: str) -> str:
     os.close(ours)
     process.communicate()
     return said.decode()
+
+
+def test_journal_option_goes_before_the_environment(desk: Desk, record: str) -> None:
+    named = desk.home / "named"
+    options = ["--journal", str(named)]
+    assert desk.main("notify", *options, stdin=a_request(record), **NOBODY).code == 75
+    assert desk.main("pending", *options).stdout.startswith(record)
+    assert not desk.journal.exists()
 
 
 class TestSixteenProcesses:
@@ -629,8 +707,15 @@ class TestPending:
         }
 
     def test_oldest_comes_first(self, desk: Desk) -> None:
-        desk.owe("rec-b", "rec-a", "rec-c")
-        assert list(desk.pending()) == ["rec-b", "rec-a", "rec-c"]
+        """Whatever its state, and whenever the journal got it."""
+        desk.owe("rec-b", "rec-a", "rec-c", "rec-d")
+        with sqlite3.connect(desk.journal) as database:
+            database.execute("UPDATE result SET since = 1 WHERE record_id = 'rec-c'")
+            database.execute(
+                "UPDATE result SET since = 0, state = 'refused' WHERE record_id = 'rec-d'"
+            )
+        database.close()
+        assert list(desk.pending()) == ["rec-d", "rec-c", "rec-b", "rec-a"]
 
     def test_no_text_from_elsewhere_drives_the_terminal(self, desk: Desk, record: str) -> None:
         error = (
@@ -1074,6 +1159,18 @@ class TestUnusableInTheMiddle:
         ]
         assert desk.sandbox.status(record) == "SUCCEEDED"
         assert resent.code == 78
+
+    def test_journal_that_has_failed_is_not_waited_for(self, desk: Desk, record: str) -> None:
+        """Here it has lost its table, and is locked then: that may last half a minute."""
+        desk.owe("rec-x")
+        database = sqlite3.connect(desk.journal, isolation_level=None)
+        database.execute("ALTER TABLE result RENAME TO lost")
+        process = hold_run(desk, record)
+        database.execute("BEGIN IMMEDIATE")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=15)
+        database.close()
+        assert desk.sandbox.status(record) == "FAILED"
 
     def test_run_that_the_journal_fails_in_the_middle_is_not_owed_twice(
         self, desk: Desk, record: str

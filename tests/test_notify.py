@@ -180,6 +180,9 @@ NOT_DELIVERED = {
 }
 
 
+PASSING = ["throttle", "unavailable", "broken", "drop", "drop-after"]
+
+
 @pytest.mark.parametrize("kind", NOT_DELIVERED)
 def test_result_that_is_not_delivered_names_the_cause(
     program: Program, start_sandbox: Callable[..., Sandbox], kind: str
@@ -192,9 +195,11 @@ def test_result_that_is_not_delivered_names_the_cause(
     assert outcome.lines == [f"rec-demo: {state}: {cause}. {SAVED}"]
     assert (outcome.code, outcome.stdout) == (75, "")
     assert sandbox.status() == ("SUCCEEDED" if kind in ("drop-after", "half") else "IN_PROGRESS")
+    tries = [how for _, _, how in sandbox.calls()].count(f"misbehaving ({kind})")
+    assert tries == (3 if kind in PASSING else 1)
 
 
-@pytest.mark.parametrize("kind", ["throttle", "unavailable", "broken", "drop", "drop-after"])
+@pytest.mark.parametrize("kind", PASSING)
 def test_passing_fault_is_tried_again_at_once(
     program: Program, start_sandbox: Callable[..., Sandbox], kind: str
 ) -> None:
@@ -309,6 +314,9 @@ def test_defect_is_one_line_without_the_token(program: Program, sandbox: Sandbox
     assert outcome.code == 70
     assert len(outcome.lines) == 1
     assert outcome.stderr.startswith("a defect of this program: ParamValidationError in ")
+    (entry,) = json.loads(program("pending", "--json").stdout)
+    assert entry["tries"] == 1
+    assert entry["last_error"].startswith("a defect of this program")
     shown = program("notify", "--debug", stdin=REQUEST, **environment)
     assert shown.code == 70
     assert "Traceback" in shown.stderr

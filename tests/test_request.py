@@ -252,12 +252,21 @@ class TestPartial:
         with_token = program("validate", "--partial", stdin=request, WORKFLOW_RESULT_TOKEN="abc")
         assert with_token.stdout == program("validate", "--partial", stdin=request).stdout
 
-    def test_bad_token_in_the_environment_is_found(self, program: Program) -> None:
-        outcome = program("validate", "--partial", stdin="{}", WORKFLOW_RESULT_TOKEN="a b")
-        assert outcome.lines == [
-            "WorkflowToken: character 2 (white space) is not allowed: "
-            r"must match ^[0-9A-Za-z+\/\-=]+$"
-        ]
+    @pytest.mark.parametrize(
+        ("token", "rule"),
+        [
+            (b"a b", r"(white space) is not allowed: must match ^[0-9A-Za-z+\/\-=]+$"),
+            (b"a\xffb", "is a lone surrogate, half a character"),
+        ],
+        ids=["white-space", "not-utf-8"],
+    )
+    def test_bad_token_in_the_environment_is_found(
+        self, program: Program, token: bytes, rule: str
+    ) -> None:
+        variables = {"WORKFLOW_RESULT_TOKEN": os.fsdecode(token)}
+        outcome = program("validate", "--partial", stdin="{}", **variables)
+        assert outcome.code == 65
+        assert outcome.lines == [f"WorkflowToken: character 2 {rule}"]
 
 
 def without(*names: str, **members: Any) -> str:
@@ -475,6 +484,15 @@ def test_bad_input_is_refused_with_a_line_a_rule(program: Program, name: str) ->
     assert (outcome.code, outcome.stdout) == (65, "")
 
 
+@pytest.mark.parametrize(("length", "code"), [(15, 0), (16, 65)])
+def test_token_as_long_as_a_real_one_is_refused_in_other_members(
+    program: Program, length: int, code: int
+) -> None:
+    token = UUID_TOKEN[:length]
+    request = VALID | {"WorkflowToken": token, "FailureReason": f"no {token}!"}
+    assert program("validate", stdin=request).code == code
+
+
 def test_request_in_the_environment_that_is_not_utf_8_is_refused(program: Program) -> None:
     outcome = program("validate", WORKFLOW_RESULT_REQUEST=os.fsdecode(b'{"a": "\xff"}'))
     assert outcome.code == 65
@@ -497,6 +515,14 @@ class TestInputFile:
         outcome = program("validate", "--input", "/proc/self/mem")
         assert outcome.code == 2
         assert outcome.lines[-1] == "Error: Invalid value for --input: Input/output error"
+
+    @pytest.mark.parametrize(("more", "code"), [(0, 0), (1, 65)])
+    def test_of_16_mib_is_taken_and_a_larger_one_refused(
+        self, program: Program, more: int, code: int
+    ) -> None:
+        file = program.home / "request.json"
+        file.write_text(json.dumps(VALID).ljust(16 * 1024 * 1024 + more))
+        assert program("validate", "--input", file).code == code
 
 
 def test_terminal_on_stdin_is_told_what_is_waited_for(tmp_path: Path) -> None:
@@ -542,6 +568,30 @@ def test_interrupt_while_waiting_is_one_line(tmp_path: Path) -> None:
     process.send_signal(2)
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout, stderr.split()) == (130, "", ["interrupted"])
+
+
+def test_stdin_that_does_not_block_is_read_to_its_end(tmp_path: Path) -> None:
+    """As some parents leave their pipes: what has not come yet looks like the end."""
+    text = json.dumps(VALID).encode()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, text[:40])
+    process = subprocess.Popen(
+        [sys.executable, MAIN, "validate"],
+        stdin=reading,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(tmp_path),
+    )
+    try:
+        wait_until_reading(process.pid)
+        os.write(writing, text[40:])
+    finally:
+        os.close(writing)
+        _, stderr = process.communicate()
+        os.close(reading)
+    assert (process.returncode, stderr) == (0, "")
 
 
 def wait_until_reading(pid: int) -> None:

@@ -101,6 +101,10 @@ def limit_file_size(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+def ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 @pytest.fixture
 def engine(tmp_path: Path, sandbox: Sandbox) -> Iterator[Engine]:
     yield Engine(tmp_path, sandbox)
@@ -327,6 +331,11 @@ class TestSuccess:
         ]
         assert sorted(p.name for p in engine.directory.glob("*.tf")) == ["main.tf"]
 
+    def test_terraform_knows_that_nobody_is_there_to_type(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        program = engine.wrapper('[ "$TF_IN_AUTOMATION" ] && exec terraform "$@"')
+        assert engine.run("--terraform", program).code == 0
+
     def test_lines_that_are_not_json_are_told_and_do_no_harm(self, engine: Engine) -> None:
         engine.configure(GREETING)
         noise = 'echo "no json"; echo "{\\"json\\": \\"but no event\\"}"; echo 1; echo warn >&2; '
@@ -450,13 +459,14 @@ class TestFailure:
             """
             resource "terraform_data" "a" {
               provisioner "local-exec" {
-                command = "kill -9 $PPID"
+                command = "sleep 60 >/dev/null 2>&1 & kill -9 $PPID"
               }
             }
             """
         )
         assert engine.run().code == 1
         assert engine.reason() == "terraform apply was killed by SIGKILL."
+        assert running(engine.home) == []
 
     def test_provider_that_died(self, engine: Engine) -> None:
         """The data source's program ends the provider, which started it."""
@@ -470,6 +480,12 @@ class TestFailure:
         program = engine.wrapper("echo licence expired >&2; exit 7")
         assert engine.run("--terraform", program).code == 1
         assert engine.reason() == "wrapper init failed:\nlicence expired"
+
+    def test_what_an_earlier_step_said_is_not_in_the_reason(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        program = engine.wrapper("echo $1 speaks; [ $1 = init ]")
+        assert engine.run("--terraform", program).code == 1
+        assert engine.reason() == "wrapper plan failed:\nplan speaks"
 
     def test_log_of_terraform_is_not_in_the_reason(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
@@ -633,7 +649,7 @@ def hanging_server() -> socket.socket:
 
 
 class TestStopping:
-    @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_signal_in_apply_ends_it_cleanly_and_reports_failed(
         self, engine: Engine, kind: signal.Signals
     ) -> None:
@@ -674,6 +690,20 @@ class TestStopping:
         assert engine.reason().startswith(
             f"Terraform was stopped during plan: {kind.name} received"
         )
+
+    def test_hangup_that_is_ignored_as_under_nohup_stops_nothing(self, engine: Engine) -> None:
+        engine.configure(ONE_RESOURCE)
+        wait = "[ $1 != init ] || { echo begun; until [ -e go ]; do sleep 0.1; done; }"
+        process = engine.start(
+            "--terraform",
+            engine.wrapper(wait + '; exec terraform "$@"'),
+            before=ignore_hangup,
+        )
+        read_until(process, "begun")
+        process.send_signal(signal.SIGHUP)
+        (engine.directory / "go").touch()
+        assert engine.end(process).code == 0
+        assert engine.sandbox.status() == "SUCCEEDED"
 
     @pytest.mark.parametrize("first", ["engine", "terraform"])
     def test_signal_for_a_whole_control_group_ends_it_cleanly(

@@ -4,7 +4,7 @@ import json
 import string
 
 import pytest
-from conftest import UUID_TOKEN, Program
+from conftest import CREDENTIALS, UUID_TOKEN, Program, endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +71,17 @@ def test_refusal_never_quotes_the_token(program: Program, request_text: str, tok
     assert outcome.code == 65
     said = outcome.stdout + outcome.stderr
     assert not any(token[i : i + 6] in said for i in range(len(token) - 5))
+
+
+def test_aws_secret_access_key_that_an_error_quotes_is_hidden(program: Program) -> None:
+    key = "wJalrXUtnFEMI/K7MDENG"
+    error = {"__type": "AccessDeniedException", "message": f"not with {key}"}
+    with endpoint(lambda *_: (400, json.dumps(error).encode())) as url:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": url, "AWS_SECRET_ACCESS_KEY": key}
+        request = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-1", "Status": "FAILED"}
+        outcome = program("notify", stdin=request, **environment)
+    assert "AccessDeniedException: not with (AWS_SECRET_ACCESS_KEY)" in outcome.stderr
+    assert key[:6] not in outcome.stderr
 
 
 @pytest.mark.parametrize("token", [UUID_TOKEN, "dGhpcyBpcyBhIHRva2VuIGZvciBhIHRlc3Q="])
