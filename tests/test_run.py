@@ -711,7 +711,7 @@ class TestStopping:
     ) -> None:
         """As systemd sends it: Terraform has it already, and a second one would be no grace."""
         engine.configure(SLOW)
-        slowly = engine.wrapper('terraform "$@"; code=$?; sleep 2; exit $code')
+        slowly = engine.wrapper('terraform "$@"; code=$?; [ $1 != apply ] || sleep 2; exit $code')
         process = engine.start("--terraform", slowly)
         read_until(process, "begun")
         if first == "engine":
@@ -797,7 +797,7 @@ class TestStopping:
 
     def test_terraform_comes_to_its_end_where_the_engine_is_killed(self, engine: Engine) -> None:
         """And says more than any pipe can hold, to nobody."""
-        engine.configure(SLOW.replace("exec sleep 60", "sleep 1; seq 1 200000; touch created"))
+        engine.configure(SLOW.replace("exec sleep 60", "sleep 1; seq 1 20000; touch created"))
         process = engine.start()
         read_until(process, "begun")
         process.kill()

@@ -201,9 +201,12 @@ class Journal:
             [(time.time(), digest) for digest in digests],
         )
 
-    def refuse(self, digest: str, cause: str) -> None:
-        """Keep a result as refused for good, without its WorkflowToken."""
-        self._change(
+    def refuse(self, digest: str, cause: str) -> bool:
+        """Keep a result as refused for good, without its WorkflowToken.
+
+        Returns False where another process has seen to it meanwhile.
+        """
+        return self._change(
             "UPDATE result SET state = 'refused', owner = NULL, last_error = :cause, "
             "request = json_remove(request, '$.WorkflowToken'), tries = tries + 1 "
             "WHERE digest = :digest AND state = 'owed'",
@@ -418,11 +421,11 @@ class Journal:
             with self._problems_named():
                 self._database.execute("PRAGMA journal_mode = DELETE")
 
-    def _change(self, statement: str, digest: str, cause: str) -> None:
+    def _change(self, statement: str, digest: str, cause: str) -> bool:
         with self._transaction() as database:
             cause = _encodable(hide(printable(cause)))
             values = {"digest": digest, "cause": cause, "own": self._owner}
-            database.execute(statement, values)
+            return database.execute(statement, values).rowcount > 0
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

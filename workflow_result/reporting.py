@@ -164,8 +164,7 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
                 future.result()
                 delivered.append(entry.digest)
             except NotDelivered as error:
-                put_back(journal, entry.digest, error)
-                refused += error.refused
+                refused += put_back(journal, entry.digest, error)
                 causes.append(error.cause)
                 if progress:
                     state = "refused" if error.refused else "not reported"
@@ -211,12 +210,12 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE
 
 
-def put_back(journal: Journal, digest: str, error: NotDelivered) -> None:
-    """Note in the journal why a result was not delivered."""
+def put_back(journal: Journal, digest: str, error: NotDelivered) -> bool:
+    """Note in the journal why a result was not delivered. Returns whether it is refused now."""
     if error.refused:
-        journal.refuse(digest, error.cause)
-    else:
-        journal.keep(digest, error.cause)
+        return journal.refuse(digest, error.cause)
+    journal.keep(digest, error.cause)
+    return False
 
 
 def _is_begun(entry: Entry) -> str:
