@@ -10,7 +10,7 @@ from conftest import clean_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_result import configuration
+from workflow_result.engine import configuration
 
 TRICKY = r"""
 # output "comment" { description = "no" }

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_result import schemas
-from workflow_result.failure_reason import MAX_LENGTH, TerraformError, clean, failure_reason
+from workflow_result.engine.diagnostics import TerraformError, failure_reason
+from workflow_result.failure_reason import MAX_LENGTH, clean
 from workflow_result.request import Draft, check_partial
 
 ONE = TerraformError(

@@ -29,9 +29,9 @@ from journal_cli import MARK, NOBODY, TERRAFORM, TOKEN, Desk, a_message, a_reque
 from test_run import kill_left_over, limit_file_size, read_until
 
 from workflow_result import journal as journals
+from workflow_result.engine.terraform import HOST_DIED
 from workflow_result.journal import Journal, JournalProblem
 from workflow_result.request import Draft, Request, check
-from workflow_result.run import HOST_DIED
 
 JOURNAL = "workflow_result.journal:Journal"
 REPORTING = "workflow_result.reporting"
@@ -130,7 +130,7 @@ class TestKilled:
             ("before", f"{JOURNAL}.begin", "IN_PROGRESS"),
             ("after", f"{JOURNAL}._enter", "IN_PROGRESS"),
             ("after", f"{JOURNAL}.begin", "FAILED"),
-            ("after", "workflow_result.run:TerraformRun._step", "FAILED"),
+            ("after", "workflow_result.engine.terraform:TerraformRun._step", "FAILED"),
             ("before", f"{JOURNAL}.owe", "FAILED"),
             ("after", f"{JOURNAL}._drop", "FAILED"),  # not committed
             ("after", f"{JOURNAL}._enter:2", "FAILED"),  # nor is this

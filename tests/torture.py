@@ -40,7 +40,12 @@ SEND = "workflow_result.delivery:Delivery.send"
 STEPS = [
     *(f"{JOURNAL}.{name}" for name in ("__init__", "begin", "owe", "settle", "refuse", "keep")),
     *(f"{JOURNAL}.{name}" for name in ("claim", "close", "_enter", "_enter:2", "_drop")),
-    *("sqlite3:connect", SEND, f"{SEND}:2", "workflow_result.run:TerraformRun._step:2"),
+    *(
+        "sqlite3:connect",
+        SEND,
+        f"{SEND}:2",
+        "workflow_result.engine.terraform:TerraformRun._step:2",
+    ),
 ]
 SYSTEM_CALLS = ["openat", "pwrite64", "fdatasync", "unlink", "ftruncate"]
 KINDS = ["throttle", "unavailable", "broken", "drop", "drop-after", "half", "rubbish"]

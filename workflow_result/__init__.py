@@ -1,9 +1,9 @@
 """Reports the result of a Terraform run to AWS Service Catalog.
 
 Data goes one way: bytes (`cli`), request, checked request (`request`, `schemas`), saved
-(`journal`) and sent (`delivery`, with what `loader` reads) by `reporting`. `run` drives Terraform
-for a `message`, with what `configuration` reads and `failure_reason` tells. `sandbox` stands where
-AWS would be. `problem` and `secret` are what all of them share.
+(`journal`) and sent (`delivery`, with what `loader` reads) by `reporting`. `engine` drives
+Terraform for an operation message. `sandbox` stands where AWS would be. `problem` and `secret` are
+what all of them share.
 """
 
 import gc

@@ -9,15 +9,10 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -26,12 +21,10 @@ from workflow_result import request as requests
 from workflow_result.problem import (
     ExitCode,
     Problem,
-    Style,
     defect,
     printable,
     say,
     say_traceback,
-    saying_aside,
     show_tracebacks,
 )
 from workflow_result.schemas import API_OPERATIONS, schema_file
@@ -271,40 +264,19 @@ def run(
       "operation": "PROVISION_PRODUCT", "provisionedProductId": "pp-demo"}'
       echo "$message" | MAIN_PY run --chdir hello
     """
-    from workflow_result import message as messages
     from workflow_result.delivery import Delivery
+    from workflow_result.engine import message as messages
+    from workflow_result.engine.order import carry_out
     from workflow_result.reporting import Reporter
-    from workflow_result.run import HOST_DIED, TerraformRun
 
     if not terraform:
         raise click.BadParameter("names no program", param_hint="--terraform")
     message = messages.read(_read_stdin("an operation message"))
     if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
         raise ModuleNotFoundError(name="boto3")
-    delivery = Delivery(region, profile, endpoint_url)
-    reporter = Reporter(_journal_path(journal), delivery)
+    reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
     try:
-        with _signals_kept() as stop_requests, saying_aside():
-            earlier = reporter.begin(message.result([], HOST_DIED))
-            if earlier:
-                say(f"{message.record_id}: reported before, says the journal; nothing was run")
-                members: Mapping[str, Any] = {
-                    "RecordId": earlier.record_id,
-                    "Status": earlier.status,
-                    "IdempotencyToken": earlier.idempotency_token,
-                }
-                code = ExitCode.FAILED if earlier.status == "FAILED" else ExitCode.DONE
-            else:
-                # boto3 is loaded while Terraform runs, so that the report does not wait for it.
-                connecting = threading.Thread(target=delivery.connect, daemon=True)
-                connecting.start()
-                ending = TerraformRun(message, chdir, terraform, timeout, stop_requests).run()
-                request = message.result(ending.outputs, ending.failure_reason)
-                say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
-                # From here on a signal changes nothing: a result not reported helps nobody.
-                connecting.join()
-                reporter.report(request)
-                members, code = request.members, ending.exit_code
+        members, code = carry_out(message, reporter, chdir, terraform, timeout)
     finally:
         reporter.close()
     _print_json(requests.result(message.operation, members, reported=True))
@@ -402,26 +374,6 @@ def _journal_path(option: Path | None) -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("workflow-result", appauthor=False) / "journal.sqlite3"
-
-
-@contextmanager
-def _signals_kept() -> Iterator[deque[str]]:
-    """Collect the names of the signals that ask this process to end, instead of ending."""
-    received: deque[str] = deque()
-
-    def keep(number: int, _: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
-
-    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    kept = {kind: signal.getsignal(kind) for kind in kinds}
-    for kind in kinds:
-        if kept[kind] != signal.SIG_IGN:  # as under nohup
-            signal.signal(kind, keep)
-    try:
-        yield received
-    finally:
-        for kind in kinds:
-            signal.signal(kind, kept[kind])
 
 
 @cli.command()

@@ -32,7 +32,7 @@ class Reporter:
     """
 
     def __init__(self, journal_path: Path, delivery: Delivery) -> None:
-        self._delivery = delivery
+        self.delivery = delivery
         self._journal: Journal | None = None
         self._run: str | None = None
         self._warned = False
@@ -43,7 +43,7 @@ class Reporter:
         """Whether the journal knows that this very request was reported."""
         with self._without_journal():
             return self._journal is not None and self._journal.is_reported(
-                request, self._delivery.destination
+                request, self.delivery.destination
             )
         return False
 
@@ -56,7 +56,7 @@ class Reporter:
         with self._without_journal():
             if self._journal:
                 begun = self._journal.begin(
-                    if_it_dies, self._delivery.destination, self._delivery.region
+                    if_it_dies, self.delivery.destination, self.delivery.region
                 )
                 if isinstance(begun, str):
                     self._run = begun
@@ -75,12 +75,12 @@ class Reporter:
         with self._without_journal():
             if self._journal:
                 digest = self._journal.owe(
-                    request, self._delivery.destination, self._delivery.region, self._run
+                    request, self.delivery.destination, self.delivery.region, self._run
                 )
                 if digest is None:  # another process was faster
                     return
         try:
-            self._delivery.send(request)
+            self.delivery.send(request)
         except NotDelivered as error:
             kept = "It is saved: `resend` sends it"
             if not digest:

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow_result import configuration
-from workflow_result.failure_reason import TerraformError, failure_reason
-from workflow_result.message import TRACER_TAG, Message
+from workflow_result.engine import configuration
+from workflow_result.engine.diagnostics import TerraformError, failure_reason
+from workflow_result.engine.message import TRACER_TAG, Message
 from workflow_result.problem import ExitCode, Style, defect, say
 from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
 from workflow_result.secret import REAL_LENGTH, SENSITIVE_VALUE, keep_secret
