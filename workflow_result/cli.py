@@ -238,6 +238,14 @@ def notify(
     type=click.IntRange(min=1, max=365 * 24 * 60 * 60),
     help="Stop Terraform after this time, and report FAILED.",
 )
+@click.option(
+    "--lock-timeout",
+    metavar="SECONDS",
+    type=click.IntRange(min=0, max=365 * 24 * 60 * 60),
+    default=300,
+    show_default=True,
+    help="Wait this long for the lock of the state.",
+)
 @journal_option
 @aws_options
 @debug_option
@@ -245,6 +253,7 @@ def run(
     chdir: Path,
     terraform: str,
     timeout: int | None,
+    lock_timeout: int,
     journal: Path | None,
     region: str | None,
     profile: str | None,
@@ -267,6 +276,7 @@ def run(
     from workflow_result.delivery import Delivery
     from workflow_result.engine import message as messages
     from workflow_result.engine.order import carry_out
+    from workflow_result.engine.terraform import Settings
     from workflow_result.reporting import Reporter
 
     if not terraform:
@@ -276,7 +286,9 @@ def run(
         raise ModuleNotFoundError(name="boto3")
     reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
     try:
-        members, code = carry_out(message, reporter, chdir, terraform, timeout)
+        members, code = carry_out(
+            message, reporter, Settings(chdir, terraform, timeout, lock_timeout)
+        )
     finally:
         reporter.close()
     _print_json(requests.result(message.operation, members, reported=True))

@@ -8,6 +8,7 @@ from workflow_result.failure_reason import MAX_LENGTH, clean, cut
 _MAX_HEADLINE = 300
 _MIN_SUMMARY = 300  # what of a summary is told at the least, before the details of others
 _MAX_ADDRESS = 200
+_MAX_PART = 64 * 1024  # of each part of a diagnostic that is kept
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class TerraformError:
         place = _object(diagnostic.get("range"))
         line = _object(place.get("start")).get("line")
         return cls(
-            summary=str(diagnostic.get("summary") or "Error"),
-            detail=str(diagnostic.get("detail") or ""),
-            address=str(diagnostic.get("address") or ""),
-            place=f"{place.get('filename', '')} line {line}" if line else "",
+            summary=_part(diagnostic, "summary") or "Error",
+            detail=_part(diagnostic, "detail"),
+            address=_part(diagnostic, "address"),
+            place=f"{_part(place, 'filename')} line {line}" if line else "",
         )
 
     def head(self, room: int | None = None) -> str:
@@ -43,15 +44,22 @@ class TerraformError:
         return "\n".join(text for text in (self.place and f"on {self.place}", self.detail) if text)
 
 
+def _part(value: dict[str, Any], name: str) -> str:
+    return str(value.get(name) or "")[:_MAX_PART]
+
+
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def failure_reason(headline: str, errors: list[TerraformError], said: list[str]) -> str:
+def failure_reason(
+    headline: str, errors: list[TerraformError], said: list[str], more_errors: int = 0
+) -> str:
     """Return a FailureReason: 1 to 2,048 characters, each of which AWS allows.
 
     `headline` says what failed; `errors` are Terraform's; `said` are the last lines that it
-    printed otherwise, which count only where there is no error.
+    printed otherwise, which count only where there is no error. `more_errors` is how many there
+    were beside `errors`.
     """
     headline = cut(clean(headline), _MAX_HEADLINE)
     errors = list(
@@ -62,7 +70,7 @@ def failure_reason(headline: str, errors: list[TerraformError], said: list[str])
     )
     room = MAX_LENGTH - len(headline) - 2
     if len(errors) > 1:
-        body = _many(errors, room)
+        body = _many(errors, room, more_errors)
     elif errors:
         body = cut("\n".join(text for text in (errors[0].head(room), errors[0].rest) if text), room)
     else:
@@ -70,16 +78,16 @@ def failure_reason(headline: str, errors: list[TerraformError], said: list[str])
     return f"{headline}:\n{body}" if body else f"{headline}."
 
 
-def _many(errors: list[TerraformError], room: int) -> str:
+def _many(errors: list[TerraformError], room: int, more: int) -> str:
     """Every summary and address, then as many of the details as there is room for."""
     # The AWS provider's summaries are paragraphs: where there is room for them, they are whole.
     each = room // len(errors) - len(f"{len(errors)}. \n")
     heads = [f"{number}. {error.head(each)}" for number, error in enumerate(errors, 1)]
     shown = len(heads)
-    while _length(heads[:shown]) + (len(_left_out(len(heads) - shown)) + 1) > room:
+    while _length(heads[:shown]) + (len(_left_out(len(heads) - shown + more)) + 1) > room:
         shown -= 1
-    if shown < len(heads):
-        return "\n".join([*heads[:shown], _left_out(len(heads) - shown)])
+    if shown < len(heads) or more:
+        return "\n".join([*heads[:shown], _left_out(len(heads) - shown + more)])
     lines = heads
     for number, error in enumerate(errors, 1):
         left = room - _length(lines) - 2

@@ -5,20 +5,19 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from workflow_result.engine.message import Message
-from workflow_result.engine.terraform import HOST_DIED, TerraformRun
+from workflow_result.engine.terraform import HOST_DIED, Settings, TerraformRun
 from workflow_result.problem import ExitCode, Style, say, saying_aside
 from workflow_result.reporting import Reporter
 
 
 def carry_out(
-    message: Message, reporter: Reporter, directory: Path, program: str, timeout: int | None
+    message: Message, reporter: Reporter, settings: Settings
 ) -> tuple[Mapping[str, Any], ExitCode]:
-    """Run `program` for `message` in `directory`, within `timeout` seconds; report how it ended.
+    """Run Terraform for `message`, and report how it ended.
 
     Returns what was reported, now or earlier, and the exit code that says how the order ended.
     Raises `Problem` where somebody else works on the record, or the result was not delivered.
@@ -36,7 +35,7 @@ def carry_out(
         # boto3 is loaded while Terraform runs, so that the report does not wait for it.
         connecting = threading.Thread(target=reporter.delivery.connect, daemon=True)
         connecting.start()
-        ending = TerraformRun(message, directory, program, timeout, stop_requests).run()
+        ending = TerraformRun(message, settings, stop_requests, lambda: None).run()
         request = message.result(ending.outputs, ending.failure_reason)
         say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
         # From here on a signal changes nothing: a result not reported helps nobody.
