@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from botocore.config import Config
 
 from workflow_result import secret
+
+if TYPE_CHECKING:
+    from engine_cli import Engine
 
 # In the background, interrupts are ignored, and so they would be by what the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -164,6 +167,15 @@ def start_sandbox(tmp_path: Path) -> Iterator[Callable[..., Sandbox]]:
 @pytest.fixture
 def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
     return start_sandbox()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, sandbox: Sandbox) -> Iterator["Engine"]:
+    """An engine that calls `run`; what it leaves running is ended."""
+    from engine_cli import Engine, kill_left_over
+
+    yield Engine(tmp_path, sandbox)
+    kill_left_over(tmp_path)
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from typing import Any
 
 import pytest
 from conftest import CREDENTIALS, MAIN, ROOT, Sandbox, endpoint, sandboxes
+from engine_cli import kill_left_over, limit_file_size, read_until
 from journal_cli import MARK, NOBODY, TERRAFORM, TOKEN, Desk, a_message, a_request, ended
-from test_run import kill_left_over, limit_file_size, read_until
 
 from workflow_result import journal as journals
 from workflow_result.engine.terraform import HOST_DIED

@@ -33,7 +33,8 @@ class Events:
 
     `errors` are its diagnostics, at most `MAX_ERRORS`, `more_errors` is the number of further
     ones; `said` holds the first and the last lines of the step that are no events. `outputs` has,
-    of each root output, its members as JSON text. `removes` is the number of objects the plan destroys, where it says so.
+    of each root output, its members as JSON text. `removes` is the number of objects that the plan
+    destroys, where it says so.
     """
 
     def __init__(self) -> None:
