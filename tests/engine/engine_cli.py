@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -90,6 +91,10 @@ class Engine:
 
     def outputs(self) -> dict[str, str]:
         return {o["OutputKey"]: o["OutputValue"] for o in self.sandbox.record()["RecordOutputs"]}
+
+
+def limit_file_size(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def kill_left_over(home: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -25,13 +24,10 @@ from engine_cli import (
     Engine,
     external_program,
     external_provider,
+    limit_file_size,
     read_until,
     running,
 )
-
-
-def limit_file_size(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def ignore_hangup() -> None:
