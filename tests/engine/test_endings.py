@@ -1,0 +1,149 @@
+"""A run ends as what it was, whatever the environment and the outputs are like."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from conftest import UUID_TOKEN, clean_environment
+from engine_cli import GREETING, MESSAGE, ONE_RESOURCE, SLOW, TERMINATE, Engine
+
+
+def state(engine: Engine) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((engine.directory / "terraform.tfstate").read_text())[
+        "resources"
+    ]
+    return found
+
+
+class TestOutputs:
+    def test_nested_900_deep_leave_a_success_one(self, engine: Engine) -> None:
+        """Told as Terraform tells it, by a script: it needs minutes for them itself."""
+        engine.configure(ONE_RESOURCE)
+        nested = "[" * 900 + '"x"' + "]" * 900
+        kind = '["tuple",[' * 900 + '"string"' + "]]" * 900
+        event = f'{{"deep":{{"sensitive":false,"type":{kind},"value":{nested}}}}}'
+        (engine.home / "event").write_text(
+            f'{{"@message":"Outputs: 1","outputs":{event},"type":"outputs"}}\n'
+        )
+        tells = engine.wrapper(f'terraform "$@" && [ $1 != apply ] || cat {engine.home}/event')
+        assert engine.run("--terraform", tells).code == 0
+        assert engine.outputs() == {"deep": nested}
+
+    def test_of_17_million_characters_leave_a_success_one(self, engine: Engine) -> None:
+        (engine.directory / "big").write_text("x" * 17_000_000)
+        engine.configure(ONE_RESOURCE + 'output "big" { value = file("big") }\n')
+        assert engine.run().code == 0
+        assert engine.outputs() == {"big": "(17,000,000 characters, too long to be reported)"}
+
+    def test_token_in_a_name_or_a_description_leaves_a_success_one(self, engine: Engine) -> None:
+        token = f"t{UUID_TOKEN}"
+        engine.configure(f'output "{token}" {{\n  value = 1\n  description = "is {token}"\n}}')
+        assert engine.run(message=MESSAGE | {"token": token}).code == 0
+        assert engine.sandbox.record()["RecordOutputs"] == [
+            {
+                "OutputKey": "(WorkflowToken)",
+                "OutputValue": "1",
+                "Description": "is (WorkflowToken)",
+            }
+        ]
+
+    def test_event_on_stderr_is_none(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        forged = json.dumps(
+            {"@message": "m", "type": "outputs", "outputs": {"forged": {"value": "x"}}}
+        )
+        wrapper = engine.wrapper(f'trap "echo \'{forged}\' >&2" EXIT; terraform "$@"')
+        assert engine.run("--terraform", wrapper).code == 0
+        assert engine.outputs() == {"greeting": "hello nobody"}
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize(
+        "arguments",
+        ["-detailed-exitcode", "-refresh-only", "-destroy", "-lock-timeout=1s -no-color"],
+    )
+    def test_arguments_from_the_environment_change_nothing(
+        self, engine: Engine, arguments: str
+    ) -> None:
+        engine.configure(GREETING)
+        outcome = engine.run(TF_CLI_ARGS_plan=arguments)
+        assert outcome.code == 0, outcome.stderr
+        assert engine.outputs() == {"greeting": "hello nobody"}
+        assert [resource["name"] for resource in state(engine)] == ["greeting"]
+
+    def test_terminate_destroys_whatever_the_environment_says(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        assert engine.run().code == 0
+        outcome = engine.run(
+            message=TERMINATE | {"recordId": "rec-2"}, TF_CLI_ARGS_plan="-destroy=false"
+        )
+        assert outcome.code == 69, outcome.stderr  # the sandbox has no such record
+        assert state(engine) == []
+
+    @pytest.mark.parametrize("name", ["TF_CLI_ARGS", "TF_CLI_ARGS_plan"])
+    @pytest.mark.parametrize("argument", ["-target=a.b", "--target", "-exclude=a.b"])
+    def test_arguments_that_leave_out_a_part_of_the_product_are_failed(
+        self, engine: Engine, name: str, argument: str
+    ) -> None:
+        engine.configure(GREETING)
+        assert engine.run(**{name: f"-no-color {argument}"}).code == 1
+        option = argument.split("=")[0]
+        assert engine.reason() == (
+            f"{option} in TF_CLI_ARGS would leave out a part of the product."
+        )
+        assert not (engine.directory / "terraform.tfstate").exists()
+
+
+class TestVersions:
+    def test_terraform_that_is_too_old_is_named(self, engine: Engine) -> None:
+        """Played by a script: `init` has no -json before 1.9."""
+        engine.configure(ONE_RESOURCE)
+        old = engine.wrapper(
+            'case $1 in version) echo \'{"terraform_version": "1.8.5"}\' ;;\n'
+            '*) echo "flag provided but not defined: -json" >&2; exit 1 ;; esac'
+        )
+        assert engine.run("--terraform", old).code == 1
+        assert engine.reason().splitlines()[0] == (
+            "Terraform 1.8.5 is too old for this engine, which needs 1.9 or later:"
+        )
+
+    def test_terraform_that_the_artifact_excludes_is_named(self, engine: Engine) -> None:
+        engine.configure('terraform {\n  required_version = ">= 99.0"\n}\n' + ONE_RESOURCE)
+        assert engine.run().code == 1
+        first, second, *_ = engine.reason().splitlines()
+        assert first.startswith("The artifact's required_version excludes Terraform 1.")
+        assert second == "Unsupported Terraform Core version"
+
+
+class TestTerminate:
+    def test_that_finds_nothing_says_so(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        outcome = engine.run(message=TERMINATE)
+        assert outcome.code == 0
+        assert "warning: nothing was found that could be destroyed" in outcome.lines
+
+    def test_that_finds_something_says_nothing(self, engine: Engine) -> None:
+        engine.configure(GREETING)
+        assert engine.run().code == 0
+        outcome = engine.run(message=TERMINATE | {"recordId": "rec-2"})
+        assert "warning" not in outcome.stderr
+
+
+def test_state_lock_is_waited_for(engine: Engine) -> None:
+    engine.configure(SLOW.replace("exec sleep 60", "sleep 3"))
+    environment = clean_environment(engine.home)
+    chdir = f"-chdir={engine.directory}"
+    subprocess.run(["terraform", chdir, "init"], check=True, capture_output=True, env=environment)
+    holder = subprocess.Popen(
+        ["terraform", chdir, "apply", "-auto-approve", "-no-color"],
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    assert holder.stdout is not None
+    while b"begun" not in holder.stdout.readline():
+        pass
+    outcome = engine.run()
+    holder.communicate()
+    assert outcome.code == 0, outcome.stderr
+    assert "0 added, 0 changed, 0 destroyed" in outcome.stderr
