@@ -29,6 +29,7 @@ lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	terraform fmt -check -recursive terraform
+	$(BIN)/shellcheck terraform/examples/ci-job.sh terraform/examples/ci-job/*
 
 venv: $(VENV)/.ready ## make the virtual environment that main.py runs in
 
