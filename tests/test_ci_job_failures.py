@@ -96,6 +96,13 @@ def test_a_failed_provision_has_the_tracer_tag(job: CiJob) -> None:
     assert json.loads(sent[0])["ResourceIdentifier"]["UniqueTag"] == TRACER
 
 
+def test_without_a_region_nobody_can_be_told_but_it_is_kept(job: CiJob) -> None:
+    del job.environment["AWS_REGION"]
+    done = job.run()
+    assert done.returncode in (75, 78)
+    assert done.stderr.decode().splitlines()[0] == "AWS_REGION is not set on the engine's machine."
+
+
 @pytest.mark.parametrize("program", ["aws", "terraform"])
 def test_a_program_that_is_missing_is_named(job: CiJob, program: str) -> None:
     hide(job, program)
