@@ -99,7 +99,7 @@ def test_a_failed_provision_has_the_tracer_tag(job: CiJob) -> None:
 def test_without_a_region_nobody_can_be_told_but_it_is_kept(job: CiJob) -> None:
     del job.environment["AWS_REGION"]
     done = job.run()
-    assert done.returncode in (75, 78)
+    assert done.returncode == 75, done.stderr
     assert done.stderr.decode().splitlines()[0] == "AWS_REGION is not set on the engine's machine."
 
 
