@@ -147,3 +147,25 @@ def test_state_lock_is_waited_for(engine: Engine) -> None:
     holder.communicate()
     assert outcome.code == 0, outcome.stderr
     assert "0 added, 0 changed, 0 destroyed" in outcome.stderr
+
+
+class TestStalePlan:
+    """A script in Terraform's place changes the state between plan and apply, `times` times."""
+
+    def run(self, engine: Engine, times: int) -> int:
+        engine.configure(GREETING)
+        change = "terraform apply -auto-approve -var name=other$RANDOM >/dev/null"
+        count = f"[ $(cat {engine.home}/plans 2>/dev/null | wc -l) -lt {times} ]"
+        wrapper = engine.wrapper(
+            f"if [ $1 = apply ] && {count}; then echo >>{engine.home}/plans; {change}; fi\n"
+            'exec terraform "$@"'
+        )
+        return engine.run("--terraform", wrapper).code
+
+    def test_is_made_again(self, engine: Engine) -> None:
+        assert self.run(engine, 1) == 0
+        assert engine.outputs() == {"greeting": "hello nobody"}
+
+    def test_is_failed_where_it_goes_on(self, engine: Engine) -> None:
+        assert self.run(engine, 99) == 1
+        assert engine.reason().startswith("wrapper apply failed:\nSaved plan is stale\n")

@@ -30,6 +30,9 @@ HOST_DIED = (
 OLDEST = (1, 9)
 """The first Terraform whose `init` has -json."""
 
+PLANS = 3
+"""How often at the most a run plans, where other runs change the state before it applies."""
+
 
 @dataclass
 class Settings:
@@ -91,6 +94,8 @@ class TerraformRun:
         Raises `Problem` where `before_apply` does: then nothing was changed.
         """
         try:
+            # The plan holds secrets. It has no name and no mode for others: only this process and
+            # Terraform, which inherits it, can read it, and it is gone when they are.
             with tempfile.TemporaryFile() as plan:
                 return Ending(self._init_plan_apply(plan.fileno()))
         except Problem:
@@ -122,27 +127,43 @@ class TerraformRun:
         for name, value in [*given, *declared.values]:
             if name in declared.sensitive_variables and value not in ("true", "false", "null"):
                 keep_secret(value, SENSITIVE_VALUE)
-        # The plan holds secrets. It has no name and no mode for others: only this process and
-        # Terraform, which inherits it, can read it, and it is gone when they are.
-        plan_file = f"/dev/fd/{plan}"
-        is_terminate = self._message.operation == "terminate"
         self._step(environment, plan, "init")
-        if not is_terminate:
+        if self._message.operation != "terminate":
             self._check_tags_arrive(environment)
+        for attempt in range(1, PLANS + 1):
+            self._plan(environment, plan)
+            self._before_apply()
+            self._events.outputs = {}  # those of the plan have no values
+            try:
+                self._step(environment, plan, "apply", self._lock_timeout, f"/dev/fd/{plan}")
+                break
+            except _Failed:
+                if attempt == PLANS or not self._is_stale():
+                    raise
+                say("another run has changed the state since the plan: once more", Style.YELLOW)
+                self._events.errors.clear()
+        return as_reported(self._events.outputs, declared.descriptions, self._message.token)
+
+    def _plan(self, environment: dict[str, str], plan: int) -> None:
+        is_terminate = self._message.operation == "terminate"
+        os.ftruncate(plan, 0)
+        os.lseek(plan, 0, os.SEEK_SET)  # which macOS shares with whoever opens /dev/fd/…
         # Said outright, since TF_CLI_ARGS_plan may say otherwise, and would come first.
         kind = [f"-destroy={str(is_terminate).lower()}", "-refresh-only=false"]
         kind += ["-detailed-exitcode=false", self._lock_timeout]
-        self._step(environment, plan, "plan", f"-out={plan_file}", *kind)
+        self._step(environment, plan, "plan", f"-out=/dev/fd/{plan}", *kind)
         _check_plan(plan)
         if is_terminate and self._events.removes == "0":
             say("warning: nothing was found that could be destroyed", Style.YELLOW)
         elif not is_terminate and tags.may_be_changed(self._directory, environment):
             self._check_tracer_tag(environment, plan)
         self._raise_if_stopped("plan")
-        self._before_apply()
-        self._events.outputs = {}  # those of the plan have no values
-        self._step(environment, plan, "apply", self._lock_timeout, plan_file)
-        return as_reported(self._events.outputs, declared.descriptions, self._message.token)
+
+    def _is_stale(self) -> bool:
+        """Whether apply did nothing, since the state is not that of the plan any more: its lock is
+        free between the two."""
+        summaries = [error.summary for error in self._events.errors]
+        return summaries == ["Saved plan is stale"] and not self._stopper.by
 
     def _check_directory(self) -> None:
         if not self._directory.is_dir():
