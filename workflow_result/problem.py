@@ -1,11 +1,11 @@
 """How the program says that something is wrong: an exit code, and lines for a person."""
 
 import os
-import queue
 import re
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
@@ -54,16 +54,71 @@ def say(line: str, style: Style | None = None, end: str = "\n") -> None:
     A stderr that is closed loses the line, not the result. `style` counts on a terminal, and
     where NO_COLOR (https://no-color.org) is not set.
     """
-    if _unwritten is None:
+    writer = _aside
+    if writer is None:
         _write(line, style, end)
     else:
-        _unwritten.put((line, style, end))
+        writer.say(line, style, end)
 
-
-_unwritten: queue.SimpleQueue[tuple[str, Style | None, str] | None] | None = None
 
 _STALLED = 5.0
 """Seconds in which whoever reads stderr takes no line: nobody does, it seems."""
+
+_MOST_WAITING = 8 * 2**20
+"""Characters, and some for each line itself, that wait for whoever reads stderr."""
+
+_EACH_LINE = 200
+
+
+class _Writer(threading.Thread):
+    """Writes to stderr what is said. Where too much waits, the oldest lines are left out."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._waiting: deque[tuple[str, Style | None, str]] = deque()
+        self._size = 0
+        self._left_out = 0
+        self._ending = False
+        self._changed = threading.Condition()
+
+    def say(self, line: str, style: Style | None, end: str) -> None:
+        with self._changed:
+            self._waiting.append((line, style, end))
+            self._size += len(line) + _EACH_LINE
+            while self._size > _MOST_WAITING and len(self._waiting) > 1:
+                self._take()
+                self._left_out += 1
+            self._changed.notify()
+
+    def _take(self) -> tuple[str, Style | None, str]:
+        self._size -= len(self._waiting[0][0]) + _EACH_LINE
+        return self._waiting.popleft()
+
+    def run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ending)
+                if not self._waiting:
+                    return
+                left_out, self._left_out = self._left_out, 0
+                said = self._take()
+            if left_out:
+                _write(f"… {left_out} lines left out: they came faster than they were read")
+            _write(*said)
+
+    def end(self) -> bool:
+        """Write what is left, as long as somebody takes it. Return whether all of it was."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        left = -1
+        while self.is_alive() and len(self._waiting) != left:
+            left = len(self._waiting)
+            self.join(_STALLED)
+        return not self.is_alive()
+
+
+_aside: _Writer | None = None
 
 
 @contextmanager
@@ -72,29 +127,17 @@ def saying_aside() -> Iterator[None]:
 
     In the end that reader gets what is left, as long as it takes it.
     """
-    global _unwritten
-    unwritten: queue.SimpleQueue[tuple[str, Style | None, str] | None] = queue.SimpleQueue()
-
-    def write() -> None:
-        while (said := unwritten.get()) is not None:
-            _write(*said)
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    _unwritten = unwritten
+    global _aside
+    _aside = _Writer()
+    _aside.start()
     try:
         yield
     finally:
-        unwritten.put(None)
-        left = -1
-        while writer.is_alive() and unwritten.qsize() != left:
-            left = unwritten.qsize()
-            writer.join(_STALLED)
-        if not writer.is_alive():  # else what is said from now on is lost, too
-            _unwritten = None
+        if _aside.end():  # else what is said from now on is lost, too
+            _aside = None
 
 
-def _write(line: str, style: Style | None, end: str) -> None:
+def _write(line: str, style: Style | None = None, end: str = "\n") -> None:
     text = hide(printable(line))
     if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
@@ -105,7 +148,10 @@ def _write(line: str, style: Style | None, end: str) -> None:
 
 def printable(text: str) -> str:
     """Return `text` in one line that drives no terminal, wherever it comes from."""
-    return "".join(c if c.isprintable() else " " for c in ESCAPES.sub("", text))
+    text = ESCAPES.sub("", text)
+    if text.isprintable():
+        return text
+    return text.translate({ord(c): " " for c in set(text) if not c.isprintable()})
 
 
 _show_tracebacks = False
