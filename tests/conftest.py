@@ -215,7 +215,7 @@ def endpoint(
 def forget_secrets() -> Iterator[None]:
     """What a test keeps secret in this process, no other has to do without."""
     yield
-    for secrets in (secret._short, secret._pieces, secret._long, secret._characters):
+    for secrets in (secret._pieces, secret._whole, secret._cores, secret._crowd, secret._stand_ins):
         secrets.clear()
 
 
