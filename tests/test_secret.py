@@ -136,6 +136,31 @@ def test_no_piece_is_left_of_more_secrets_than_have_room() -> None:
     assert [secret.hide(word) for word in words] == words  # one in ten thousand is taken for one
 
 
+@pytest.mark.parametrize("room", [0, 1, 5, 50, 1_000])
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_secret_is_hidden_whatever_the_room(
+    room: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret, "_MANY_PIECES", room)
+    monkeypatch.setattr(secret, "_BLOCK", block)
+    monkeypatch.setattr(secret, "_CROWD", 2**16)
+    whole = random_text(200)
+    secret.keep_secret(whole[:100])
+    secret.keep_secret(whole[100:])
+    assert len(secret._pieces) <= room
+    for part in (whole[:100], whole[100:]):
+        for start in range(100 - secret.PIECE + 1):
+            piece = part[start : start + secret.PIECE]
+            for before, after in (("", ""), ("-", "--"), ("--", "-"), ("", "---"), ("---", "")):
+                shown = secret.hide(before + piece + after)
+                assert shown.startswith(f"{before}(")
+                assert shown.endswith(f"){after}")
+    others = random_text(6_000, "-+/=_.,:")
+    other_pieces = [others[i : i + secret.PIECE] for i in range(0, len(others), secret.PIECE)]
+    shown_as_they_are = [piece for piece in other_pieces if secret.hide(piece) == piece]
+    assert len(shown_as_they_are) > len(other_pieces) * 0.99
+
+
 @pytest.mark.parametrize(
     ("kept", "text"),
     [
