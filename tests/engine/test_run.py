@@ -392,24 +392,11 @@ class TestFailure:
             "The plan could not be written: the disk may be full under "
         )
 
-    @pytest.mark.parametrize("name", ["a b", "1st", "a=b", "a.b", "-a"])
-    def test_parameter_that_no_variable_can_be_named_like(self, engine: Engine, name: str) -> None:
+    def test_tags_that_are_too_long(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)
-        parameters = [{"key": name, "value": "x"}]
-        assert engine.run(message=MESSAGE | {"parameters": parameters}).code == 1
-        assert engine.reason() == f'The parameter "{name}" has no name for a variable.'
-
-    def test_parameter_with_a_nul_character(self, engine: Engine) -> None:
-        engine.configure(ONE_RESOURCE)
-        parameters = [{"key": "a", "value": "x\0y"}]
-        assert engine.run(message=MESSAGE | {"parameters": parameters}).code == 1
-        assert engine.reason() == ("The parameter a holds a NUL character.")
-
-    def test_parameter_that_is_too_long(self, engine: Engine) -> None:
-        engine.configure(ONE_RESOURCE)
-        parameters = [{"key": "a", "value": "x" * 3_000_000}]
-        assert engine.run(message=MESSAGE | {"parameters": parameters}).code == 1
-        assert engine.reason() == ("The tags are too long to be passed on to Terraform.")
+        tags = [{"key": "a", "value": "x" * 3_000_000}]
+        assert engine.run(message=MESSAGE | {"tags": tags}).code == 1
+        assert engine.reason() == "The tags are too long to be passed on to Terraform."
 
     def test_tag_whose_key_the_environment_cannot_hold(self, engine: Engine) -> None:
         engine.configure(ONE_RESOURCE)

@@ -7,11 +7,13 @@ import re
 import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from workflow_result.engine import configuration, tags
+from workflow_result.engine import configuration, parameters, tags
+from workflow_result.engine.configuration import Configuration
 from workflow_result.engine.diagnostics import failure_reason
 from workflow_result.engine.events import Events
 from workflow_result.engine.message import TRACER_TAG, Message
@@ -19,7 +21,7 @@ from workflow_result.engine.outputs import Output, as_reported
 from workflow_result.engine.process import Child, Stopper, signal_name
 from workflow_result.problem import ExitCode, Problem, Style, defect, say
 from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
-from workflow_result.secret import SENSITIVE_VALUE, keep_secret
+from workflow_result.secret import keep_value
 
 HOST_DIED = (
     "The engine's process ended before it could tell how Terraform did, so how far Terraform "
@@ -94,10 +96,10 @@ class TerraformRun:
         Raises `Problem` where `before_apply` does: then nothing was changed.
         """
         try:
-            # The plan holds secrets. It has no name and no mode for others: only this process and
-            # Terraform, which inherits it, can read it, and it is gone when they are.
-            with tempfile.TemporaryFile() as plan:
-                return Ending(self._init_plan_apply(plan.fileno()))
+            # Both hold secrets. They have no name and no mode for others: only this process and
+            # Terraform, which inherits them, can read them, and they are gone when those are.
+            with tempfile.TemporaryFile() as plan, tempfile.TemporaryFile() as definitions:
+                return Ending(self._init_plan_apply(plan.fileno(), definitions))
         except Problem:
             raise
         except _Failed as failure:
@@ -117,25 +119,35 @@ class TerraformRun:
             reason = "The engine could not tell how Terraform ended: a defect of its reporting."
             return Ending(failure_reason=reason, exit_code=ExitCode.DEFECT)
 
-    def _init_plan_apply(self, plan: int) -> list[Output]:
+    def _init_plan_apply(self, plan: int, definitions: BinaryIO) -> list[Output]:
         self._check_directory()
-        declared = configuration.read(self._directory)
         environment = self._environment()
-        given = [
-            (name, environment.get(f"TF_VAR_{name}", "")) for name in declared.sensitive_variables
-        ]
-        for name, value in [*given, *declared.values]:
-            if name in declared.sensitive_variables and value not in ("true", "false", "null"):
-                keep_secret(value, SENSITIVE_VALUE)
-        self._step(environment, plan, "init")
-        if self._message.operation != "terminate":
+        declared = configuration.read(self._directory, opentofu=self._is_opentofu(environment))
+        # Without it a destroy plan has nothing to destroy, and succeeds.
+        if not declared.files:
+            raise _Failed(f"The working directory {self._directory} has no configuration")
+        is_terminate = self._message.operation == "terminate"
+        if not is_terminate and not declared.has_content:  # it would destroy what is there
+            raise _Failed(f"The working directory {self._directory} has nothing to run of its own")
+        given = self._definitions(declared, environment)
+        definitions.write(given.text.encode())
+        definitions.flush()
+        # It wins over what the artifact brings along in files of its own
+        # (https://developer.hashicorp.com/terraform/language/values/variables#variable-definition-precedence).
+        var_file = [f"-var-file=/dev/fd/{definitions.fileno()}"] if given.text else []
+        # The plan has all but ephemeral ones. Terraform before 1.10, which has none, takes no file.
+        again = var_file if given.ephemeral else []
+        files = (plan, definitions.fileno())
+        self._step(environment, files, "init", *var_file)  # OpenTofu can use variables there
+        if not is_terminate:
             self._check_tags_arrive(environment)
         for attempt in range(1, PLANS + 1):
-            self._plan(environment, plan)
+            self._plan(environment, files, var_file)
             self._before_apply()
             self._events.outputs = {}  # those of the plan have no values
             try:
-                self._step(environment, plan, "apply", self._lock_timeout, f"/dev/fd/{plan}")
+                options = (self._lock_timeout, *again, f"/dev/fd/{plan}")
+                self._step(environment, files, "apply", *options)
                 break
             except _Failed:
                 if attempt == PLANS or not self._is_stale():
@@ -144,14 +156,17 @@ class TerraformRun:
                 self._events.errors.clear()
         return as_reported(self._events.outputs, declared.descriptions, self._message.token)
 
-    def _plan(self, environment: dict[str, str], plan: int) -> None:
+    def _plan(
+        self, environment: dict[str, str], files: tuple[int, ...], var_file: list[str]
+    ) -> None:
+        """Write the plan into the first of `files`."""
         is_terminate = self._message.operation == "terminate"
+        plan = files[0]
         os.ftruncate(plan, 0)
-        os.lseek(plan, 0, os.SEEK_SET)  # which macOS shares with whoever opens /dev/fd/…
         # Said outright, since TF_CLI_ARGS_plan may say otherwise, and would come first.
         kind = [f"-destroy={str(is_terminate).lower()}", "-refresh-only=false"]
         kind += ["-detailed-exitcode=false", self._lock_timeout]
-        self._step(environment, plan, "plan", f"-out=/dev/fd/{plan}", *kind)
+        self._step(environment, files, "plan", f"-out=/dev/fd/{plan}", *kind, *var_file)
         _check_plan(plan)
         if is_terminate and self._events.removes == "0":
             say("warning: nothing was found that could be destroyed", Style.YELLOW)
@@ -170,9 +185,36 @@ class TerraformRun:
             raise _Failed(f"The working directory {self._directory} does not exist")
         if not os.access(self._directory, os.R_OK | os.X_OK):
             raise _Failed(f"The working directory {self._directory} cannot be read")
-        # Without it a destroy plan has nothing to destroy, and succeeds.
-        if not configuration.files(self._directory):
-            raise _Failed(f"The working directory {self._directory} has no configuration")
+
+    def _definitions(
+        self, declared: Configuration, environment: Mapping[str, str]
+    ) -> parameters.Definitions:
+        """Return what Terraform gets as variables; keep secret what nobody may read of them."""
+        secret = [variable for variable in declared.variables.values() if variable.secret]
+        inherited = [environment.get(f"TF_VAR_{variable.name}", "") for variable in secret]
+        try:
+            given = parameters.definitions(self._message.parameters, declared)
+        except parameters.Unsuitable as error:
+            raise _Failed(str(error)) from None
+        for value in (*declared.values, *inherited, *given.secrets):
+            keep_value(value)
+        if kept := sorted(declared.tag_keys & self._message.tags.keys()):
+            names = ", ".join(kept)
+            say(f"warning: the artifact sets tags of the order itself: {names}", Style.YELLOW)
+        if given.undeclared:
+            names = ", ".join(given.undeclared)
+            say(f"warning: no variable is declared for the parameters {names}", Style.YELLOW)
+        return given
+
+    def _is_opentofu(self, environment: dict[str, str]) -> bool:
+        """Whether the program is OpenTofu, where it matters: it has files of its own."""
+        if not any(self._directory.glob("*.tofu")) and not any(self._directory.glob("*.tofu.json")):
+            return False
+        try:
+            _, said = self._ask(["version"], self._directory, environment)
+        except OSError:  # the first step will say so
+            return False
+        return b"OpenTofu" in said
 
     def _environment(self) -> dict[str, str]:
         targeted = re.search(
@@ -187,16 +229,9 @@ class TerraformRun:
             )
         except ValueError as error:
             raise _Failed(str(error)) from None
-        parameters = {}
-        for name, value in self._message.parameters.items():
-            if not re.fullmatch(r"[^\W\d][\w-]*", name):
-                raise _Failed(f"The parameter {json.dumps(name)} has no name for a variable")
-            if "\0" in value:
-                raise _Failed(f"The parameter {name} holds a NUL character")
-            parameters[f"TF_VAR_{name}"] = value
         own = (TOKEN_VARIABLE, REQUEST_VARIABLE)
         inherited = {name: value for name, value in os.environ.items() if name not in own}
-        return inherited | parameters | for_tags | {"TF_IN_AUTOMATION": "1"}
+        return inherited | for_tags | {"TF_IN_AUTOMATION": "1"}
 
     # --- the tags ---------------------------------------------------------------------------
 
@@ -238,14 +273,21 @@ class TerraformRun:
 
     # --- a step of Terraform ----------------------------------------------------------------
 
-    def _step(self, environment: dict[str, str], plan: int, name: str, *options: str) -> None:
-        """Run `terraform NAME` to its end and tell what it says. Raises `_Failed`."""
+    def _step(
+        self, environment: dict[str, str], files: tuple[int, ...], name: str, *options: str
+    ) -> None:
+        """Run `terraform NAME` to its end and tell what it says. Raises `_Failed`.
+
+        `files` are the descriptors that it inherits.
+        """
         self._raise_if_stopped(name)
         self._events.begin()
         say(f"{self._name} {name}", Style.BOLD)
+        for file in files:  # macOS: /dev/fd/N begins where the last one who used it stopped
+            os.lseek(file, 0, os.SEEK_SET)
         command = [self._program, name, "-json", "-input=false", *options]
         try:
-            child = Child(command, self._directory, environment, [plan], self._stopper)
+            child = Child(command, self._directory, environment, files, self._stopper)
         except FileNotFoundError:
             headline = f"{self._program} was not found on the engine's machine"
             raise _Failed(headline, ExitCode.SETUP) from None
