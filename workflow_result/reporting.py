@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workflow_result.delivery import Delivery, NotDelivered
+from workflow_result.delivery import Delivery
+from workflow_result.failure import NotDelivered
 from workflow_result.journal import Entry, Journal, JournalProblem
 from workflow_result.problem import ExitCode, Problem, Style, say, say_traceback
 from workflow_result.request import Request
