@@ -1,6 +1,12 @@
 """Where credentials come from: what each source may do, and that none of them is shown."""
 
+import fcntl
 import json
+import os
+import pty
+import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from email.message import Message
@@ -8,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import UUID_TOKEN, Outcome, Program, endpoint
+from aws_settings import (
+    ASSUMED,
+    BROKEN,
+    FUTURE,
+    SECRET_KEY,
+    SESSION_TOKEN,
+    Broken,
+    Place,
+    error,
+    key_id,
+    log_in,
+)
+from conftest import MAIN, UUID_TOKEN, Outcome, Program, clean_environment, endpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,54 +35,6 @@ from workflow_result.credentials import _keep_secret
 
 REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
 SAVED = "It is saved: `resend` sends it"
-
-SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-SESSION_TOKEN = "IQoJb3JpZ2luX2VjEJr//////////wEaCXVzLWVhc3QtMSJHMEUCIQDx\nTm90QVJlYWxUb2tlbg"
-FUTURE = "2099-01-01T00:00:00Z"
-
-ASSUMED = """\
-<{0}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{0}Result>
-<Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>{1}</SecretAccessKey>
-<SessionToken>{2}</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
-</{0}Result></{0}Response>
-"""
-
-
-class Place:
-    """A home with an AWS configuration, and no source of credentials on this machine's network."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.folder = home / ".aws"
-        self.folder.mkdir()
-        self.environment = {
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_MAX_ATTEMPTS": "1",
-        }
-
-    def config(self, text: str) -> None:
-        (self.folder / "config").write_text(text)
-
-    def credentials(self, key_id: str, secret_key: str = SECRET_KEY, token: str = "") -> None:
-        lines = f"aws_access_key_id = {key_id}\naws_secret_access_key = {secret_key}\n"
-        lines += f"aws_session_token = {token}\n" if token else ""
-        (self.folder / "credentials").write_text(f"[default]\n{lines}")
-
-    def process(self, script: str, name: str = "give") -> Path:
-        """A `credential_process` for the default profile."""
-        file = self.home / name
-        file.write_text(f"#!/bin/sh\n{script}\n")
-        file.chmod(0o700)
-        self.config(f"[default]\ncredential_process = {file}\n")
-        return file
-
-    def printed(self, **members: str) -> Path:
-        """What a `credential_process` can print."""
-        file = self.home / "printed"
-        keys = {"Version": 1, "AccessKeyId": "ASIAPROCESS", "SecretAccessKey": SECRET_KEY}
-        file.write_text(json.dumps(keys | members))
-        return file
 
 
 @pytest.fixture
@@ -79,15 +49,6 @@ def notify(program: Program, place: Place) -> Callable[..., Outcome]:
         return program("notify", *options, stdin=REQUEST, **environment)
 
     return run
-
-
-def key_id(headers: Message) -> str:
-    """Whose signature a call has."""
-    return str(headers["Authorization"]).partition("Credential=")[2].partition("/")[0]
-
-
-def error(code: str, message: str = "said so") -> tuple[int, bytes]:
-    return 400, json.dumps({"__type": code, "message": message}).encode()
 
 
 class TestFetchedAnew:
@@ -324,17 +285,18 @@ class Source:
 SOURCES = [name for name in vars(Source) if not name.startswith("_")]
 
 
-def log_in(place: Place, expires: str = FUTURE, token: str = FUTURE) -> None:
-    """What `aws sso login` leaves behind."""
-    place.config(
-        "[default]\nsso_start_url = https://example.awsapps.com/start\nsso_region = us-east-1\n"
-        "sso_account_id = 123456789012\nsso_role_name = engine\n"
-    )
-    cache = place.folder / "sso" / "cache"
-    cache.mkdir(parents=True)
-    # botocore names it by the SHA-1 of the start URL.
-    name = "e8be5486177c5b5392bd9aa76563515b29358e6e"
-    (cache / f"{name}.json").write_text(json.dumps({"accessToken": token, "expiresAt": expires}))
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+def test_settings_that_cannot_be_used_end_in_what_to_do(
+    program: Program, place: Place, broken: Broken
+) -> None:
+    with endpoint(lambda *_: broken.answer) as url:
+        environment = broken.set_up(place, url)
+        outcome = program("notify", stdin=REQUEST, **environment)
+        cause = broken.said(place)
+    assert outcome.lines == [f"rec-demo: not reported: {cause}. {SAVED}"]
+    assert outcome.code == 75
+    (entry,) = json.loads(program("pending", "--json").stdout)
+    assert entry["state"] == "owed"
 
 
 class TestKeptSecret:
@@ -423,3 +385,28 @@ class TestKeptSecret:
     def test_value_too_short_to_be_a_secret_is_left_alone(self) -> None:
         _keep_secret("sandbox", "*")
         assert secret.hide("the sandbox said") == "the sandbox said"
+
+
+def test_mfa_code_is_not_waited_for_at_a_terminal(place: Place) -> None:
+    place.config(
+        "[default]\nrole_arn = arn:aws:iam::1:role/engine\nsource_profile = keys\n"
+        "mfa_serial = arn:aws:iam::1:mfa/m\n"
+        f"[profile keys]\naws_access_key_id = a\naws_secret_access_key = {SECRET_KEY}\n"
+    )
+    controller, terminal = pty.openpty()
+    request = place.home / "request"
+    request.write_text(json.dumps(REQUEST))
+    process = subprocess.Popen(
+        [sys.executable, MAIN, "notify", "--input", request],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        env=clean_environment(place.home, **place.environment),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # what getpass would open
+    )
+    stderr = process.communicate()[1].decode()
+    os.close(controller)
+    os.close(terminal)
+    assert process.returncode == 75
+    assert "the role wants an MFA code; use credentials that need no MFA code" in stderr

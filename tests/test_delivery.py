@@ -273,3 +273,34 @@ def test_endpoint_that_is_no_url_is_told_and_the_result_is_kept(program: Program
     outcome = program("notify", "--endpoint-url", "http://[", stdin=REQUEST, **settings)
     assert outcome.code == 75
     assert outcome.stderr.endswith("It is saved: `resend` sends it\n")
+
+
+def test_endpoint_on_this_machine_is_not_asked_through_a_proxy(
+    program: Program, sandbox: Sandbox
+) -> None:
+    asked: list[str] = []
+
+    def answer(headers: Message, _: bytes) -> tuple[int, bytes]:
+        asked.append(headers["Host"])
+        return 200, b"{}"
+
+    with endpoint(answer) as proxy:
+        proxies = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "http_proxy": proxy}
+        outcome = program("notify", stdin=REQUEST, **sandbox.environment, **proxies)
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert sandbox.status() == "SUCCEEDED"
+    assert asked == []
+
+
+def test_endpoint_elsewhere_is_asked_through_the_proxy(program: Program) -> None:
+    asked: list[str] = []
+
+    def answer(headers: Message, _: bytes) -> tuple[int, bytes]:
+        asked.append(headers["Host"])
+        return 200, b"{}"
+
+    with endpoint(answer) as proxy:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": "http://example.com", "HTTP_PROXY": proxy}
+        outcome = program("notify", stdin=REQUEST, **environment)
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert asked == ["example.com"]

@@ -160,7 +160,7 @@ def _source_failed(error: SourceFailed) -> str:
         if error.source == "sso":
             advice = SSO_ROLE
     elif isinstance(cause, BotoCoreError):
-        text = _text(cause)
+        text = _text(cause).partition(" To refresh this SSO session")[0]  # said better below
     else:
         text = f"no AWS credentials from {error.source}: {_text(cause)}"
     name = type(cause).__name__
