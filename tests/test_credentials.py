@@ -30,8 +30,11 @@ from conftest import MAIN, UUID_TOKEN, Outcome, Program, clean_environment, endp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_result import secret
+from workflow_result import delivery, secret
+from workflow_result import request as requests
 from workflow_result.credentials import _keep_secret
+from workflow_result.delivery import Delivery
+from workflow_result.undelivered import NotDelivered
 
 REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
 SAVED = "It is saved: `resend` sends it"
@@ -410,3 +413,47 @@ def test_mfa_code_is_not_waited_for_at_a_terminal(place: Place) -> None:
     os.close(terminal)
     assert process.returncode == 75
     assert "the role wants an MFA code; use credentials that need no MFA code" in stderr
+
+
+class TestPatience:
+    """A source may fail, or never answer; thousands of results may wait for it."""
+
+    @pytest.fixture
+    def deliver(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[], NotDelivered]:
+        """Send a result, in this process, and return why it could not be sent."""
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HOME", str(place.home))
+        for name, value in place.environment.items():
+            monkeypatch.setenv(name, value)
+        sender = Delivery(None, None, "http://127.0.0.1:1")
+        request = requests.check(
+            requests.decode(json.dumps(REQUEST).encode(), "provision"), "provision"
+        )
+
+        def send() -> NotDelivered:
+            with pytest.raises(NotDelivered) as caught:
+                sender.send(request)
+            return caught.value
+
+        return send
+
+    def test_source_that_never_answers_leaves_the_result_owed(
+        self, place: Place, deliver: Callable[[], NotDelivered], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivery, "PATIENCE", 1.0)
+        place.process('while [ -e "$HOME/give" ]; do sleep 0.1; done')
+        error = deliver()
+        (place.home / "give").unlink()
+        assert error.cause.startswith("no AWS credentials from custom-process: no answer in time;")
+        assert not error.sent
+
+    def test_source_that_has_failed_just_now_is_not_asked_again(
+        self, place: Place, deliver: Callable[[], NotDelivered], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place.process('echo >>"$HOME/runs"; exit 1')
+        assert deliver().cause == deliver().cause
+        assert (place.home / "runs").read_text() == "\n"
+        monkeypatch.setattr(delivery, "FAILED_FOR", 0.0)
+        deliver()
+        assert (place.home / "runs").read_text() == "\n\n"

@@ -17,8 +17,8 @@ from botocore.exceptions import (
 )
 from botocore.session import Session
 
-from workflow_result.failure import SourceFailed
 from workflow_result.secret import REAL_LENGTH, keep_secret
+from workflow_result.undelivered import SourceFailed
 
 NOT_SET_UP = (
     ConfigParseError,

@@ -10,23 +10,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from workflow_result import endpoint
-from workflow_result.failure import (
+from workflow_result.request import Request
+from workflow_result.schemas import API_OPERATIONS
+from workflow_result.undelivered import (
     NotAnAnswer,
     SourceFailed,
     is_stale,
     not_delivered,
 )
-from workflow_result.request import Request
-from workflow_result.schemas import API_OPERATIONS
 
 if TYPE_CHECKING:
     from workflow_result.credentials import Sources
 
 LOOK = 8.0
-"""Seconds that what gives credentials has, from the start of a run, before anything is applied."""
+"""Seconds for which a source of credentials is waited for, once all is ready to be applied."""
 
 PATIENCE = 60.0
-"""Seconds that it has before a result that is saved is left owed."""
+"""Seconds for which it is waited for before a result, which is saved, is left owed."""
 
 REQUEST_IDS = ("x-amzn-RequestId", "x-amz-request-id")
 """The headers in which botocore finds AWS's ID of a request (botocore/parsers.py)."""
@@ -104,17 +104,16 @@ class Delivery:
     def look(self) -> Callable[[], None]:
         """Begin to look, in a thread, at region, endpoint and credentials. Nothing is sent.
 
-        Returns a function that waits for the end of it, until `LOOK` seconds from now at most. It
-        raises `NotDelivered` where no result could be sent (`setup`: not before somebody has
-        changed what is configured here).
+        Returns a function that waits for the end of it, for `LOOK` seconds at most. It raises
+        `NotDelivered` where no result could be sent (`setup`: not before somebody has changed what
+        is configured here).
         """
-        until = time.monotonic() + LOOK
         looking = _Aside(lambda: self._client(self.region))
 
         def wait() -> None:
             try:
-                if not looking.ends_within(until - time.monotonic()):
-                    raise self._silence(LOOK)
+                if not looking.ends_within(LOOK):
+                    raise self._silence()
                 looking.result()
             except Exception as error:
                 raise not_delivered(error, called=False) from error
@@ -161,12 +160,12 @@ class Delivery:
         """Return what `work` does: a `credential_process`, for example, may never end."""
         working = _Aside(work)
         if not working.ends_within(PATIENCE):
-            raise self._silence(PATIENCE)
+            raise self._silence()
         return working.result()
 
-    def _silence(self, seconds: float) -> SourceFailed:
+    def _silence(self) -> SourceFailed:
         failed = self._sources.failed() if self._sources else SourceFailed("any source", None)
-        failed.__cause__ = TimeoutError(f"no answer within {seconds:.0f} s")
+        failed.__cause__ = TimeoutError("no answer in time")
         return failed
 
     def _client(self, region: str | None) -> _Client:
@@ -287,7 +286,7 @@ class _Aside(threading.Thread):
             self._error = error
 
     def ends_within(self, seconds: float) -> bool:
-        self.join(max(0, seconds))
+        self.join(seconds)
         return not self.is_alive()
 
     def result(self) -> Any:

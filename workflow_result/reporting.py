@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workflow_result.delivery import Delivery
-from workflow_result.failure import NotDelivered
 from workflow_result.journal import Entry, Journal, JournalProblem
 from workflow_result.problem import ExitCode, Problem, Style, say, say_traceback
 from workflow_result.request import Request
+from workflow_result.undelivered import NotDelivered
 
 AT_ONCE = 8
 """Results that `resend` sends at the same time."""

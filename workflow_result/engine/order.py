@@ -9,9 +9,9 @@ from typing import Any
 
 from workflow_result.engine.message import Message
 from workflow_result.engine.terraform import HOST_DIED, Settings, TerraformRun
-from workflow_result.failure import NotDelivered
 from workflow_result.problem import ExitCode, Problem, Style, say, saying_aside
 from workflow_result.reporting import Reporter
+from workflow_result.undelivered import NotDelivered
 
 
 def carry_out(
