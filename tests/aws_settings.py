@@ -1,10 +1,13 @@
 """What the tests of credentials share: AWS configurations, good ones and broken ones."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
+
+import pytest
 
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 SESSION_TOKEN = "IQoJb3JpZ2luX2VjEJr//////////wEaCXVzLWVhc3QtMSJHMEUCIQDx\nTm90QVJlYWxUb2tlbg"
@@ -30,6 +33,13 @@ class Place:
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_MAX_ATTEMPTS": "1",
         }
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have this process find nothing but what is here."""
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in (self.environment | {"HOME": str(self.home)}).items():
+            monkeypatch.setenv(name, value)
 
     def config(self, text: str) -> None:
         (self.folder / "config").write_text(text)
@@ -244,6 +254,14 @@ BROKEN = [
         "check AWS_CONTAINER_CREDENTIALS_FULL_URI, AWS_CONTAINER_AUTHORIZATION_TOKEN and "
         "what answers there",
         variables={"AWS_CONTAINER_CREDENTIALS_FULL_URI": "URL"},
+    ),
+    Broken(
+        "container gives half",
+        "no AWS credentials from container-role: 'SecretAccessKey' is missing; check "
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI, AWS_CONTAINER_AUTHORIZATION_TOKEN and what "
+        "answers there",
+        variables={"AWS_CONTAINER_CREDENTIALS_FULL_URI": "URL"},
+        answer=(200, b'{"AccessKeyId": "a"}'),
     ),
     Broken(
         "container token",

@@ -37,6 +37,10 @@ from workflow_result.delivery import Delivery
 from workflow_result.undelivered import NotDelivered
 
 REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
+CHECKED = requests.check(
+    requests.decode(json.dumps(REQUEST | {"IdempotencyToken": "i"}).encode(), "provision"),
+    "provision",
+)
 SAVED = "It is saved: `resend` sends it"
 
 
@@ -193,15 +197,13 @@ class TestFetchedAnew:
             "credentials and exit with 0. " + SAVED
         ]
 
-    def test_resend_asks_once_for_all_results(self, program: Program, place: Place) -> None:
-        asked: list[str] = []
-
-        def answer(headers: Message, _: bytes) -> tuple[int, bytes]:
-            asked.append(key_id(headers))
-            return error("ExpiredTokenException")
-
-        place.process(f'echo >>"$HOME/runs"\ncat {place.printed()}')
-        with endpoint(answer) as url:
+    @pytest.mark.parametrize("change", ["", "sed s/ASIAPROCESS/ASIA$$/"])
+    def test_resend_asks_once_for_all_results(
+        self, program: Program, place: Place, change: str
+    ) -> None:
+        """Whether the credentials are others then or not: Service Catalog takes none of them."""
+        place.process(f'echo >>"$HOME/runs"\n{change or "cat"} {place.printed()}')
+        with endpoint(lambda *_: error("ExpiredTokenException")) as url:
             environment = place.environment | {"AWS_ENDPOINT_URL": url}
             for number in range(12):
                 request = REQUEST | {"RecordId": f"rec-{number}"}
@@ -209,8 +211,27 @@ class TestFetchedAnew:
                 assert program("notify", stdin=request, **nowhere).code == 75
             (place.home / "runs").unlink()
             assert program("resend", **environment).code == 75
-        assert len(asked) == 12
         assert (place.home / "runs").read_text() == "\n\n"
+
+    def test_credentials_may_be_rotated_again_and_again(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[str] = []
+
+        def answer(headers: Message, _: bytes) -> tuple[int, bytes]:
+            calls.append(key_id(headers))
+            if len(calls) % 2:
+                return 200, b"{}"
+            place.credentials(f"AKIA{len(calls)}")
+            return error("ExpiredTokenException")
+
+        place.enter(monkeypatch)
+        place.credentials("AKIA0")
+        with endpoint(answer) as url:
+            sender = Delivery(None, None, url)
+            for _ in range(3):
+                sender.send(CHECKED)
+        assert calls == ["AKIA0", "AKIA0", "AKIA2", "AKIA2", "AKIA4"]
 
 
 def pieces(text: str) -> set[str]:
@@ -421,19 +442,12 @@ class TestPatience:
     @pytest.fixture
     def deliver(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[], NotDelivered]:
         """Send a result, in this process, and return why it could not be sent."""
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("HOME", str(place.home))
-        for name, value in place.environment.items():
-            monkeypatch.setenv(name, value)
+        place.enter(monkeypatch)
         sender = Delivery(None, None, "http://127.0.0.1:1")
-        request = requests.check(
-            requests.decode(json.dumps(REQUEST).encode(), "provision"), "provision"
-        )
 
         def send() -> NotDelivered:
             with pytest.raises(NotDelivered) as caught:
-                sender.send(request)
+                sender.send(CHECKED)
             return caught.value
 
         return send

@@ -7,13 +7,11 @@ ResourceNotFoundException; every AWS service has the common ones besides
 
 import shlex
 
-from workflow_result.schemas import API_OPERATIONS
-
 # What another attempt cannot change. ValidationException is not in the API reference, but it
 # is what Service Catalog answers where a value breaks a constraint of its model.
 REFUSALS = {"InvalidParametersException", "ResourceNotFoundException", "ValidationException"}
 
-STALE = ("Expired", "UnrecognizedClient", "InvalidClientTokenId", "Signature", "InvalidToken")
+STALE = ("Expired", "UnrecognizedClient", "InvalidClientTokenId", "Signature")
 """Parts of the error codes of credentials that were good once and may have successors."""
 
 # A part of an error code, and what the person who sees it can do.
@@ -22,7 +20,6 @@ ADVICE = {
     "Expired": "renew the AWS credentials",
     "UnrecognizedClient": "check the AWS credentials",
     "InvalidClientTokenId": "check the AWS credentials",
-    "InvalidToken": "check the AWS credentials",
     "Signature": "check the AWS credentials and this machine's clock",
     "RequestTimeTooSkewed": "set this machine's clock",
     "OptInRequired": "enable the region for the account",
@@ -122,7 +119,7 @@ def not_delivered(error: BaseException, *, called: bool) -> NotDelivered:
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
         cause = f"{code}: {error.response['Error'].get('Message') or 'no message'}"
-        if code in REFUSALS and error.operation_name in API_OPERATIONS.values():
+        if code in REFUSALS:
             return NotDelivered(_short(cause), refused=True)
         return NotDelivered(_with_advice(cause, _advice(code)))
     # What `check` let through and botocore would not send is a defect.
