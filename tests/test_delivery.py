@@ -71,6 +71,13 @@ def test_answer_that_is_none_of_aws_leaves_the_result_owed(
     assert len(outcome.lines) == 1
 
 
+def test_answer_that_botocore_trips_over_may_be_a_success(program: Program) -> None:
+    with endpoint(lambda *_: (403, b"[]")) as url:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": url, "AWS_MAX_ATTEMPTS": "1"}
+        outcome = program("notify", stdin=REQUEST, **environment)
+    assert outcome.stderr.startswith("rec-demo: not known to be reported: ")
+
+
 @pytest.mark.parametrize("body", [b"", b"{}"])
 def test_empty_answer_without_the_request_id_of_aws_leaves_the_result_owed(
     program: Program, body: bytes
@@ -154,6 +161,7 @@ def test_setting_that_cannot_be_used_leaves_the_result_owed(
     environment |= {name: os.fsdecode(value) for name, value in settings.items()}
     outcome = program("notify", stdin=REQUEST, **environment)
     assert outcome.code == 75, outcome.stderr
+    assert outcome.stderr.startswith("rec-demo: not reported: ")
     assert said in outcome.stderr
     assert "IQoJb3" not in outcome.stderr
     assert outcome.stderr.endswith(". It is saved: `resend` sends it\n")
