@@ -163,7 +163,7 @@ def _source_failed(error: SourceFailed) -> str:
     name = type(cause).__name__
     advice = next((text for part, text in SOURCE_ADVICE.items() if part in name), advice)
     profile = error.profile
-    option = f" --profile {shlex.quote(profile)}" if profile and profile != "default" else ""
+    option = f" --profile {shlex.quote(profile)}" if profile else ""
     return _with_advice(text, advice.replace("{profile}", option))
 
 
