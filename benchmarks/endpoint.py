@@ -10,7 +10,8 @@ import re
 import sys
 
 ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\r\n{}"
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n"
+    b"x-amzn-RequestId: 4a8e0d5c\r\n\r\n{}"
 )
 
 

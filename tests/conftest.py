@@ -180,26 +180,32 @@ def engine(tmp_path: Path, sandbox: Sandbox) -> Iterator["Engine"]:
 
 @contextmanager
 def endpoint(
-    answer: Callable[[Message, bytes], tuple[int, bytes]], length: int | None = None
+    answer: Callable[[Message, bytes], tuple[int, bytes]],
+    length: int | None = None,
+    request_id: str | None = "x-amzn-RequestId",
 ) -> Iterator[str]:
     """Serve on loopback what `answer` makes of the headers and the body of a request.
 
     Yields the URL. For what the sandbox does not do: it stands for AWS, this for anything.
     Each connection has a thread of its own. Where a `length` is announced that the answer does
-    not have, it breaks off.
+    not have, it breaks off. `request_id` is the header that AWS's request ID comes in.
     """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, body = answer(self.headers, body)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body) if length is None else length))
+            if request_id:
+                self.send_header(request_id, "4a8e0d5c")
             self.end_headers()
             self.wfile.write(body)
             self.close_connection |= length is not None
+
+        do_GET = do_POST  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

@@ -71,6 +71,30 @@ def test_answer_that_is_none_of_aws_leaves_the_result_owed(
     assert len(outcome.lines) == 1
 
 
+def test_answer_that_botocore_trips_over_may_be_a_success(program: Program) -> None:
+    with endpoint(lambda *_: (403, b"[]")) as url:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": url, "AWS_MAX_ATTEMPTS": "1"}
+        outcome = program("notify", stdin=REQUEST, **environment)
+    assert outcome.stderr.startswith("rec-demo: not known to be reported: ")
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+def test_empty_answer_without_the_request_id_of_aws_leaves_the_result_owed(
+    program: Program, body: bytes
+) -> None:
+    """What stands between here and AWS may have its own idea of an empty answer."""
+    with endpoint(lambda *_: (200, body), request_id=None) as url:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": url, "AWS_MAX_ATTEMPTS": "1"}
+        outcome = program("notify", stdin=REQUEST, **environment)
+        listed = json.loads(program("pending", "--json", **environment).stdout)
+    assert outcome.code == 75
+    assert outcome.lines == [
+        f"rec-demo: not known to be reported: what answered at {url}/ is not AWS, or broke off. "
+        "It is saved: `resend` sends it"
+    ]
+    assert [entry["state"] for entry in listed] == ["owed"]
+
+
 @pytest.mark.parametrize(("body", "length"), [(b"{}", 20), (b"", 2)])
 def test_answer_that_breaks_off_is_no_success(program: Program, body: bytes, length: int) -> None:
     """Also where what has come of it is an answer by itself."""
@@ -99,6 +123,8 @@ def test_client_waits_for_seconds_and_keeps_a_connection_for_each_thread(
         made.append(new_client(*arguments, **settings))
         return made[-1]
 
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(boto3.session.Session, "client", remember)
     Delivery("us-east-1", None, "http://127.0.0.1:1", at_once=4).connect()
     config = made[0].meta.config
@@ -106,10 +132,11 @@ def test_client_waits_for_seconds_and_keeps_a_connection_for_each_thread(
     assert config.max_pool_connections == 4
 
 
+@pytest.mark.parametrize("request_id", ["x-amzn-RequestId", "X-Amzn-Requestid", "x-amz-request-id"])
 @pytest.mark.parametrize("body", [b"", b"{}"])
-def test_empty_answer_is_a_success(program: Program, body: bytes) -> None:
+def test_empty_answer_is_a_success(program: Program, body: bytes, request_id: str) -> None:
     """Empty is what the AWS API reference says; an empty object what AWS's JSON protocol has."""
-    with endpoint(lambda *_: (200, body)) as url:
+    with endpoint(lambda *_: (200, body), request_id=request_id) as url:
         outcome = program("notify", stdin=REQUEST, **CREDENTIALS, AWS_ENDPOINT_URL=url)
     assert (outcome.code, outcome.stderr) == (0, "")
 
@@ -134,6 +161,7 @@ def test_setting_that_cannot_be_used_leaves_the_result_owed(
     environment |= {name: os.fsdecode(value) for name, value in settings.items()}
     outcome = program("notify", stdin=REQUEST, **environment)
     assert outcome.code == 75, outcome.stderr
+    assert outcome.stderr.startswith("rec-demo: not reported: ")
     assert said in outcome.stderr
     assert "IQoJb3" not in outcome.stderr
     assert outcome.stderr.endswith(". It is saved: `resend` sends it\n")
@@ -253,3 +281,34 @@ def test_endpoint_that_is_no_url_is_told_and_the_result_is_kept(program: Program
     outcome = program("notify", "--endpoint-url", "http://[", stdin=REQUEST, **settings)
     assert outcome.code == 75
     assert outcome.stderr.endswith("It is saved: `resend` sends it\n")
+
+
+def test_endpoint_on_this_machine_is_not_asked_through_a_proxy(
+    program: Program, sandbox: Sandbox
+) -> None:
+    asked: list[str] = []
+
+    def answer(headers: Message, _: bytes) -> tuple[int, bytes]:
+        asked.append(headers["Host"])
+        return 200, b"{}"
+
+    with endpoint(answer) as proxy:
+        proxies = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "http_proxy": proxy}
+        outcome = program("notify", stdin=REQUEST, **sandbox.environment, **proxies)
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert sandbox.status() == "SUCCEEDED"
+    assert asked == []
+
+
+def test_endpoint_elsewhere_is_asked_through_the_proxy(program: Program) -> None:
+    asked: list[str] = []
+
+    def answer(headers: Message, _: bytes) -> tuple[int, bytes]:
+        asked.append(headers["Host"])
+        return 200, b"{}"
+
+    with endpoint(answer) as proxy:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL": "http://example.com", "HTTP_PROXY": proxy}
+        outcome = program("notify", stdin=REQUEST, **environment)
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert asked == ["example.com"]

@@ -1,9 +1,10 @@
 """Reports the result of a Terraform run to AWS Service Catalog.
 
 Data goes one way: bytes (`cli`), request, checked request (`request`, `schemas`), saved
-(`journal`) and sent (`delivery`, with what `loader` reads) by `reporting`. `engine` drives
-Terraform for an operation message. `sandbox` stands where AWS would be. `problem` and `secret` are
-what all of them share.
+(`journal`) and sent (`delivery`, with what `loader` reads and `credentials` gets, to an `endpoint`;
+`undelivered` says what it means where that fails) by `reporting`. `engine` drives Terraform for an
+operation message. `sandbox` stands where AWS would be. `problem` and `secret` are what all of them
+share.
 """
 
 import gc

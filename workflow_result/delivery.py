@@ -1,58 +1,50 @@
-"""The one call to AWS, and what each way it can fail means.
+"""The one call to AWS: over which client, with which credentials, to which endpoint."""
 
-The AWS API reference names two errors for these operations, InvalidParametersException and
-ResourceNotFoundException; every AWS service has the common ones besides
-(https://docs.aws.amazon.com/servicecatalog/latest/dg/CommonErrors.html).
-"""
-
-import ipaddress
 import os
-import re
-import socket
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from workflow_result import endpoint
 from workflow_result.request import Request
 from workflow_result.schemas import API_OPERATIONS
+from workflow_result.undelivered import (
+    NotAnAnswer,
+    SourceFailed,
+    is_stale,
+    not_delivered,
+)
 
-# What another attempt cannot change. ValidationException is not in the API reference, but it
-# is what Service Catalog answers where a value breaks a constraint of its model.
-REFUSALS = {"InvalidParametersException", "ResourceNotFoundException", "ValidationException"}
+if TYPE_CHECKING:
+    from workflow_result.credentials import Sources
 
-# A part of an error code, and what the person who sees it can do.
-ADVICE = {
-    "AccessDenied": "allow this action in the IAM policy of the role that runs this",
-    "Expired": "renew the AWS credentials",
-    "UnrecognizedClient": "check the AWS credentials",
-    "InvalidClientTokenId": "check the AWS credentials",
-    "Signature": "check the AWS credentials and this machine's clock",
-    "RequestTimeTooSkewed": "set this machine's clock",
-    "OptInRequired": "enable the region for the account",
-    "NoCredentials": "set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where a role gives them",
-    "ProfileNotFound": "give another AWS_PROFILE or --profile",
-    "ConfigParse": "mend this file",
-    "ValueError": "check --endpoint-url, AWS_MAX_ATTEMPTS and the other AWS settings",
-    "EOFError": "use credentials that need no MFA code: nobody is there to type it",
-    "SSLError": "check AWS_CA_BUNDLE and this machine's certificates",
-    "NoRegion": "set AWS_REGION or give --region",
-    "InvalidRegion": "give another --region, to `resend`, too",
-    "EndpointConnection": "check the network and the endpoint, or give `resend` another --region",
-}
+LOOK = 8.0
+"""Seconds for which a source of credentials is waited for, once all is ready to be applied."""
+
+PATIENCE = 60.0
+"""Seconds for which it is waited for before a result, which is saved, is left owed."""
+
+REQUEST_IDS = ("x-amzn-RequestId", "x-amz-request-id")
+"""The headers in which botocore finds AWS's ID of a request (botocore/parsers.py)."""
+
+FAILED_FOR = 10.0
+"""Seconds for which a source of credentials that failed is not asked again: `resend` may have
+thousands of results to send."""
 
 
-class NotDelivered(Exception):
-    """Service Catalog has not taken a result. `cause` is for a person, in one line.
+@dataclass
+class _Client:
+    """A client of Service Catalog, and what signs for it."""
 
-    `refused`: it never will. `sent`: it may have taken it all the same, and not said so.
-    """
-
-    def __init__(self, cause: str, *, refused: bool = False, sent: bool = False) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.refused = refused
-        self.sent = sent
+    api: Any
+    sources: "Sources"
+    keys: tuple[str | None, ...] = ()
+    doubtful: bool = False
+    """Whether its credentials were fetched anew, and have not been good for a call since."""
 
 
 class Delivery:
@@ -76,14 +68,16 @@ class Delivery:
         self._profile = profile
         self._endpoint_url = endpoint_url
         self._at_once = at_once
-        self._clients: dict[str | None, Any] = {}
+        self._clients: dict[str | None, _Client] = {}
+        self._failures: dict[str | None, tuple[float, Exception]] = {}
+        self._sources: Sources | None = None
         self._lock = threading.Lock()
 
-    @property
+    @cached_property
     def destination(self) -> str:
         """Which records these are: those of AWS, or those of a sandbox on this machine."""
         url = self._endpoint_url
-        if not url and _is_endpoint_configured():
+        if not url and endpoint.is_configured():
             with suppress(Exception):
                 url = self._configured_endpoint()
         url = (
@@ -91,7 +85,7 @@ class Delivery:
             or os.environ.get("AWS_ENDPOINT_URL_SERVICE_CATALOG")
             or os.environ.get("AWS_ENDPOINT_URL")
         )
-        return "sandbox" if url and _is_on_this_machine(url) else "aws"
+        return "sandbox" if url and endpoint.is_on_this_machine(url) else "aws"
 
     @property
     def region(self) -> str | None:
@@ -105,63 +99,116 @@ class Delivery:
     def connect(self, region: str | None = None) -> None:
         """Make the client before it is needed. Where it cannot be made, `send` says why."""
         with suppress(Exception):
-            self._client(region)
+            self._ready(region)
+
+    def look(self) -> Callable[[], None]:
+        """Begin to look, in a thread, at region, endpoint and credentials. Nothing is sent.
+
+        Returns a function that waits for the end of it, for `LOOK` seconds at most. It raises
+        `NotDelivered` where no result could be sent (`setup`: not before somebody has changed what
+        is configured here).
+        """
+        looking = _Aside(lambda: self._client(self.region))
+
+        def wait() -> None:
+            try:
+                if not looking.ends_within(LOOK):
+                    raise self._silence()
+                looking.result()
+            except Exception as error:
+                raise not_delivered(error, called=False) from error
+
+        return wait
 
     def send(self, request: Request, region: str | None = None) -> None:
         """Report one result, in this region or in that of this `Delivery`.
 
         Returns when Service Catalog has it, now or from earlier. Raises `NotDelivered`.
         """
-        from botocore.exceptions import (
-            BotoCoreError,
-            ClientError,
-            ConnectionClosedError,
-            ParamValidationError,
-            ReadTimeoutError,
-        )
+        from botocore.exceptions import ClientError
 
+        called = False
         try:
-            client = self._client(region)
-            # The API operation's name, as boto3 names its methods.
-            call = client.meta.method_to_api_mapping
-            method = next(m for m, api in call.items() if api == API_OPERATIONS[request.operation])
-            getattr(client, method)(**request.members)
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            cause = f"{code}: {error.response['Error'].get('Message') or 'no message'}"
-            if code in REFUSALS:
-                raise NotDelivered(_short(cause), refused=True) from error
-            raise NotDelivered(_with_advice(code, cause)) from error
-        # What `check` let through and botocore would not send is a defect.
-        except (ParamValidationError, ModuleNotFoundError):
-            raise
-        except KeyboardInterrupt:
-            raise NotDelivered("interrupted", sent=True) from None
-        # OSError: a certificate bundle that is missing. ValueError: an endpoint that is no URL,
-        # or `_NotAnAnswer`.
-        except (BotoCoreError, OSError, ValueError) as error:
-            cause = _with_advice(type(error).__name__, str(error) or type(error).__name__)
-            sent = isinstance(error, ReadTimeoutError | ConnectionClosedError | _NotAnAnswer)
-            raise NotDelivered(cause, sent=sent) from error
-        except Exception as error:  # what botocore trips over in settings and in answers
-            name = type(error).__name__
-            cause = f"{name} in botocore: {error}"
-            raise NotDelivered(
-                _with_advice(name, cause, "--debug shows where"), sent=True
-            ) from error
+            client = self._ready(region)
+            called = True
+            try:
+                _notify(client, request)
+            except ClientError as error:
+                if not is_stale(error.response["Error"]["Code"]):
+                    raise
+                renewed = self._within_patience(lambda: self._renew(region or self.region, client))
+                if renewed is None:
+                    raise
+                _notify(renewed, request)
+        except (Exception, KeyboardInterrupt) as error:
+            raise not_delivered(error, called=called) from error
 
-    def _client(self, region: str | None) -> Any:
+    def _ready(self, region: str | None) -> _Client:
+        """Return a client whose credentials are good now. Raises whatever stops that."""
         region = region or self.region
+        failed_at, failure = self._failures.get(region, (-FAILED_FOR, None))
+        if failure and time.monotonic() < failed_at + FAILED_FOR:
+            raise failure
+        try:
+            client: _Client = self._within_patience(lambda: self._client(region))
+        except Exception as error:
+            self._failures[region] = (time.monotonic(), error)
+            raise
+        return client
+
+    def _within_patience(self, work: Callable[[], Any]) -> Any:
+        """Return what `work` does: a `credential_process`, for example, may never end."""
+        working = _Aside(work)
+        if not working.ends_within(PATIENCE):
+            raise self._silence()
+        return working.result()
+
+    def _silence(self) -> SourceFailed:
+        failed = self._sources.failed() if self._sources else SourceFailed("any source", None)
+        failed.__cause__ = TimeoutError("no answer in time")
+        return failed
+
+    def _client(self, region: str | None) -> _Client:
         with self._lock:
             if region not in self._clients:
                 self._clients[region] = self._new_client(region)
-            return self._clients[region]
+            client = self._clients[region]
+        client.keys = client.sources.fetch()
+        return client
 
-    def _new_client(self, region: str | None) -> Any:
+    def _renew(self, region: str | None, stale: _Client) -> _Client | None:
+        """Return a client with other credentials than those that Service Catalog did not take.
+
+        None: there are no others, or others were tried. Raises `SourceFailed`.
+        """
+        with self._lock:
+            if self._clients[region] is not stale:  # another thread was faster
+                return self._clients[region]
+            if stale.doubtful:
+                return None
+            stale.doubtful = True
+            renewed = self._new_client(region)
+            renewed.keys = renewed.sources.fetch()
+            if renewed.keys == stale.keys:
+                return None
+            renewed.doubtful = True
+            self._clients[region] = renewed
+            return renewed
+
+    def _new_client(self, region: str | None) -> _Client:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import NoRegionError
 
-        client = boto3.session.Session(botocore_session=self._session()).client(
+        from workflow_result.credentials import Sources
+
+        session = self._session()
+        if region is None:
+            region = session.get_config_variable("region")  # raises what stopped `self.region`
+        if region is None:
+            raise NoRegionError
+        self._sources = sources = Sources(session, region)
+        client = boto3.session.Session(botocore_session=session).client(
             "servicecatalog",
             region_name=region,
             endpoint_url=self._endpoint_url,
@@ -172,10 +219,12 @@ class Delivery:
                 read_timeout=10,
                 retries={"mode": "standard"},
                 max_pool_connections=self._at_once,
+                # A proxy's "this machine" is another one.
+                proxies={} if self.destination == "sandbox" else None,
             ),
         )
         client.meta.events.register("after-call.service-catalog", _check_answer)
-        return client
+        return _Client(client, sources)
 
     def _session(self) -> Any:
         import botocore.session
@@ -198,61 +247,49 @@ class Delivery:
         return str(client.meta.endpoint_url)
 
 
-def _is_endpoint_configured() -> bool:
-    """Whether the AWS configuration files may have a say in which endpoint is used.
-
-    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-    """
-    if "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" in os.environ:
-        return True
-    for variable, name in (
-        ("AWS_CONFIG_FILE", "~/.aws/config"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
-    ):
-        path = os.path.expanduser(os.path.expandvars(os.environ.get(variable, name)))
-        with suppress(OSError), open(path, "rb") as file:
-            if b"endpoint_url" in file.read():
-                return True
-    return False
-
-
-def _is_on_this_machine(url: str) -> bool:
-    try:
-        # What lacks a part of its scheme is meant for the same place, though nobody can send there.
-        host = (urlsplit(re.sub(r"^(https?:)?/*", "//", url)).hostname or "").rstrip(".")
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        with suppress(OSError):
-            host = socket.inet_ntoa(socket.inet_aton(host))  # 127.1 is an address, too
-        address = ipaddress.ip_address(host)
-    except ValueError:  # no address, or no URL; `send` says so
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_unspecified
-
-
-class _NotAnAnswer(ValueError):
-    """Something answered, but not Service Catalog, or not to the end."""
+def _notify(client: _Client, request: Request) -> None:
+    # The API operation's name, as boto3 names its methods.
+    call = client.api.meta.method_to_api_mapping
+    method = next(m for m, api in call.items() if api == API_OPERATIONS[request.operation])
+    getattr(client.api, method)(**request.members)
+    client.doubtful = False
 
 
 def _check_answer(http_response: Any, **_: Any) -> None:
     # botocore does not look at the body where an operation has no output: to it a proxy's web
     # page and half an answer are successes, as long as their status is 200. AWS API reference:
     # "If the action is successful, the service sends back an HTTP 200 response with an empty
-    # HTTP body", which is an empty object in its JSON protocol.
+    # HTTP body", which is an empty object in its JSON protocol. A request ID comes with every
+    # answer of AWS, and with none of a proxy.
     body, status = http_response.content, http_response.status_code
     length = http_response.headers.get("Content-Length", str(len(body)))
     is_empty = body.strip() in (b"", b"{}") and length == str(len(body))
-    if status < 300 and not (status == 200 and is_empty):
-        raise _NotAnAnswer(f"what answered at {http_response.url} is not AWS, or broke off")
+    has_id = any(name in http_response.headers for name in REQUEST_IDS)
+    if status < 300 and not (status == 200 and is_empty and has_id):
+        raise NotAnAnswer(f"what answered at {http_response.url} is not AWS, or broke off")
 
 
-def _with_advice(code: str, cause: str, otherwise: str = "") -> str:
-    advice = next((text for part, text in ADVICE.items() if part in code), otherwise)
-    return f"{_short(cause)}; {advice}" if advice else _short(cause)
+class _Aside(threading.Thread):
+    """Does `work` in a thread that ends with the process, whatever it waits for."""
 
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._done: Any = None
+        self._error: Exception | None = None
+        self.start()
 
-def _short(text: str) -> str:
-    """One line of at most 400 characters, without a full stop: a sentence goes on after it."""
-    line = " ".join(text.split())
-    return (line if len(line) <= 400 else line[:399] + "…").rstrip(".")
+    def run(self) -> None:
+        try:
+            self._done = self._work()
+        except Exception as error:
+            self._error = error
+
+    def ends_within(self, seconds: float) -> bool:
+        self.join(seconds)
+        return not self.is_alive()
+
+    def result(self) -> Any:
+        if self._error:
+            raise self._error
+        return self._done

@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workflow_result.delivery import Delivery, NotDelivered
+from workflow_result.delivery import Delivery
 from workflow_result.journal import Entry, Journal, JournalProblem
 from workflow_result.problem import ExitCode, Problem, Style, say, say_traceback
 from workflow_result.request import Request
+from workflow_result.undelivered import NotDelivered
 
 AT_ONCE = 8
 """Results that `resend` sends at the same time."""
@@ -66,6 +67,13 @@ class Reporter:
                     raise Problem(ExitCode.NOT_DELIVERED, _is_begun(begun))
         return None
 
+    def abandon(self) -> None:
+        """Strike the run off that `begin` entered: it has changed nothing, or its result was sent
+        and could not be entered."""
+        with self._without_journal():
+            if self._journal and self._run:
+                self._journal.drop(self._run)
+
     def report(self, request: Request) -> None:
         """Report a result, instead of the run that `begin` entered where there was one.
 
@@ -84,7 +92,7 @@ class Reporter:
         except NotDelivered as error:
             kept = "It is saved: `resend` sends it"
             if not digest:
-                self._forget_run()
+                self.abandon()
                 kept = "It is not saved: `notify` the same again, it reports nothing twice"
                 if error.refused:
                     kept = "It is not saved"
@@ -103,13 +111,7 @@ class Reporter:
             if self._journal and digest:
                 self._journal.settle([digest])
         if not digest:
-            self._forget_run()
-
-    def _forget_run(self) -> None:
-        """Have nobody report the run as FAILED whose result could not be entered instead."""
-        with self._without_journal():
-            if self._journal and self._run:
-                self._journal.drop(self._run)
+            self.abandon()
 
     def close(self) -> None:
         """Give up what this process owns in the journal."""

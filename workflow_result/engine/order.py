@@ -1,7 +1,6 @@
 """One order, from the operation message to the report."""
 
 import signal
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +9,9 @@ from typing import Any
 
 from workflow_result.engine.message import Message
 from workflow_result.engine.terraform import HOST_DIED, Settings, TerraformRun
-from workflow_result.problem import ExitCode, Style, say, saying_aside
+from workflow_result.problem import ExitCode, Problem, Style, say, saying_aside
 from workflow_result.reporting import Reporter
+from workflow_result.undelivered import NotDelivered
 
 
 def carry_out(
@@ -20,7 +20,8 @@ def carry_out(
     """Run Terraform for `message`, and report how it ended.
 
     Returns what was reported, now or earlier, and the exit code that says how the order ended.
-    Raises `Problem` where somebody else works on the record, or the result was not delivered.
+    Raises `Problem` where somebody else works on the record, where no result could be sent (then
+    nothing was applied, and it may be run again), or where the result was not delivered.
     """
     with _signals_kept() as stop_requests, saying_aside():
         earlier = reporter.begin(message.result([], HOST_DIED))
@@ -33,13 +34,24 @@ def carry_out(
             }
             return members, ExitCode.FAILED if earlier.status == "FAILED" else ExitCode.DONE
         # boto3 is loaded while Terraform runs, so that the report does not wait for it.
-        connecting = threading.Thread(target=reporter.delivery.connect, daemon=True)
-        connecting.start()
-        ending = TerraformRun(message, settings, stop_requests, lambda: None).run()
+        look = reporter.delivery.look()
+
+        def before_apply() -> None:
+            try:
+                look()
+            except NotDelivered as error:
+                code = ExitCode.SETUP if error.setup else ExitCode.NOT_DELIVERED
+                line = f"{message.record_id}: nothing was applied: {error.cause}"
+                raise Problem(code, line) from error
+
+        try:
+            ending = TerraformRun(message, settings, stop_requests, before_apply).run()
+        except Problem:
+            reporter.abandon()
+            raise
         request = message.result(ending.outputs, ending.failure_reason)
         say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
         # From here on a signal changes nothing: a result not reported helps nobody.
-        connecting.join()
         reporter.report(request)
         return request.members, ending.exit_code
 
