@@ -1,6 +1,6 @@
 """The command line: what each command reads, prints and exits with.
 
-This is the only file that reads stdin and the environment's requests, and that prints.
+This is the only file that prints; `source` reads.
 """
 
 import errno
@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from workflow_result import request as requests
+from workflow_result import source
 from workflow_result.problem import (
     ExitCode,
     Problem,
@@ -281,7 +282,7 @@ def run(
 
     if not terraform:
         raise click.BadParameter("names no program", param_hint="--terraform")
-    message = messages.read(_read_stdin("an operation message"))
+    message = messages.read(source.read_message(None))
     if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
         raise ModuleNotFoundError(name="boto3")
     reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
@@ -450,31 +451,12 @@ def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...], del
 
 
 def _read_request(operation: str, input_file: Path | None) -> requests.Draft:
-    """Read and decode the request from its door: --input, the environment, else stdin."""
-    from_environment = os.environ.get(requests.REQUEST_VARIABLE)
-    if input_file and str(input_file) != "-":
-        try:
-            with input_file.open("rb") as file:
-                source = file.read(requests.MAX_BYTES + 1)
-        except OSError as error:
-            raise click.BadParameter(str(error.strerror), param_hint="--input") from None
-    elif from_environment and not input_file:
-        source = os.fsencode(from_environment)
-    else:
-        source = _read_stdin("a request")
-    draft = requests.decode(source, operation)
+    draft = requests.decode(source.read_request(input_file), operation)
+    for line in draft.changes:
+        say(line)
     if token := os.environ.get(requests.TOKEN_VARIABLE):
         requests.add_token(draft, token)
     return draft
-
-
-def _read_stdin(what: str) -> bytes:
-    if sys.stdin is None:
-        return b""
-    if sys.stdin.isatty():
-        say(f"waiting for {what} on stdin: one JSON object, then Ctrl-D (see --help)")
-    os.set_blocking(sys.stdin.fileno(), True)  # else half of it may pass for all
-    return sys.stdin.buffer.read(requests.MAX_BYTES + 1)
 
 
 def _print_json(value: dict[str, Any]) -> None:
