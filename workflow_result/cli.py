@@ -103,15 +103,17 @@ operation_option = click.option(
     show_default=True,
     help="What the engine did.",
 )
-input_option = click.option(
-    "--input",
-    "input_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
-    help=f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin.",
+
+
+def input_option(help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The file that a command reads instead of what it reads else."""
+    kind = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
+    return click.option("--input", "input_file", metavar="FILE", type=kind, help=help_text)
+
+
+request_option = input_option(
+    f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin."
 )
-
-
 journal_option = click.option(
     "--journal",
     metavar="FILE",
@@ -157,7 +159,7 @@ def cli() -> None:
 @cli.command()
 @operation_option
 @click.option("--partial", is_flag=True, help="Do not miss members that are absent.")
-@input_option
+@request_option
 @debug_option
 def validate(operation: str, partial: bool, input_file: Path | None) -> None:
     """Check a request. Nothing is sent and nothing is written.
@@ -179,7 +181,7 @@ def validate(operation: str, partial: bool, input_file: Path | None) -> None:
 
 @cli.command()
 @operation_option
-@input_option
+@request_option
 @journal_option
 @aws_options
 @debug_option
@@ -247,6 +249,7 @@ def notify(
     show_default=True,
     help="Wait this long for the lock of the state.",
 )
+@input_option("Read the message from FILE instead of stdin; - is stdin.")
 @journal_option
 @aws_options
 @debug_option
@@ -255,6 +258,7 @@ def run(
     terraform: str,
     timeout: int | None,
     lock_timeout: int,
+    input_file: Path | None,
     journal: Path | None,
     region: str | None,
     profile: str | None,
@@ -262,8 +266,9 @@ def run(
 ) -> None:
     """Run Terraform for a message and report how it ended.
 
-    The operation message comes from Service Catalog, on stdin. In DIR lies the configuration,
-    with its backend and the credentials for it: init, plan and apply are done here.
+    The operation message comes from Service Catalog, on stdin; the envelope of a queue or of a
+    Lambda event around it is taken off. In DIR lies the configuration, with its backend and the
+    credentials for it: init, plan and apply are done here.
 
     \b
     Example, while `MAIN_PY sandbox` runs in another terminal:
@@ -276,20 +281,22 @@ def run(
     """
     from workflow_result.delivery import Delivery
     from workflow_result.engine import message as messages
-    from workflow_result.engine.order import carry_out
+    from workflow_result.engine.order import carry_out, end_failed
     from workflow_result.engine.terraform import Settings
     from workflow_result.reporting import Reporter
 
     if not terraform:
         raise click.BadParameter("names no program", param_hint="--terraform")
-    message = messages.read(source.read_message(None))
+    message = messages.read(source.read_message(input_file))
     if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
         raise ModuleNotFoundError(name="boto3")
     reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
     try:
-        members, code = carry_out(
-            message, reporter, Settings(chdir, terraform, timeout, lock_timeout)
-        )
+        if isinstance(message, messages.Unusable):
+            members, code = end_failed(message, reporter)
+        else:
+            settings = Settings(chdir, terraform, timeout, lock_timeout)
+            members, code = carry_out(message, reporter, settings)
     finally:
         reporter.close()
     _print_json(requests.result(message.operation, members, reported=True))
