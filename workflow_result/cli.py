@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -17,8 +18,8 @@ from typing import Any
 
 import click
 
+from workflow_result import __version__, source
 from workflow_result import request as requests
-from workflow_result import source
 from workflow_result.problem import (
     ExitCode,
     Problem,
@@ -53,7 +54,7 @@ def main() -> int:
         return ExitCode.INTERRUPTED
     except SystemExit:  # how click ends when nobody reads its help any more
         return ExitCode.DONE
-    except ModuleNotFoundError:
+    except (ImportError, SyntaxError):  # of a package
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # under click's help
@@ -67,11 +68,19 @@ def _say_usage(error: click.UsageError) -> None:
     """Say what click would, but for arguments that should not be there: one may be a secret."""
     for argument in sys.argv[1:]:
         requests.keep_tokens(argument)
+        value = re.sub(r"^--?(\w[\w-]*=)?", "", argument)
         if "{" in argument:  # a request
             keep_secret(argument, "(JSON)")
+        elif _may_be_token(value):
+            keep_secret(value)
     message = error.format_message()
+    takes_input = error.ctx and any(p.name == "input_file" for p in error.ctx.command.params)
     if "unexpected extra argument" in message:
-        message = "There is an argument too many; a request comes on stdin or with --input."
+        message = "There is an argument too many."
+        if takes_input:
+            message += " What is read comes on stdin or with --input FILE."
+    elif isinstance(error, click.NoSuchOption) and takes_input and not error.possibilities:
+        message += " A file comes with --input FILE."
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         lines = message.splitlines()
     elif error.ctx:
@@ -80,6 +89,15 @@ def _say_usage(error: click.UsageError) -> None:
         lines = [f"Error: {message}"]
     for line in lines:
         say(line)
+
+
+def _may_be_token(argument: str) -> bool:
+    """Whether this has a long run of what looks like base64 or hexadecimal digits."""
+    for run in re.findall(rf"[0-9A-Za-z+=_-]{{{REAL_LENGTH},}}", argument):
+        kinds = sum(bool(re.search(kind, run)) for kind in ("[0-9]", "[A-Z]", "[a-z]"))
+        if kinds == 3 or (kinds == 2 and run.isalnum()):  # else words, with hyphens
+            return True
+    return False
 
 
 def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
@@ -139,6 +157,8 @@ class Command(click.Command):
 
     def get_help(self, ctx: click.Context) -> str:
         name = sys.argv[0]
+        if Path(name).name == "__main__.py":
+            return super().get_help(ctx).replace("MAIN_PY", "python -m workflow_result")
         if shutil.which(Path(name).name):
             name = Path(name).name
         elif os.sep not in name:
@@ -151,6 +171,7 @@ class Group(click.Group):
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="workflow-result", message="%(prog)s %(version)s")
 @debug_option
 def cli() -> None:
     """Tell AWS Service Catalog how a Terraform run ended."""
@@ -200,10 +221,11 @@ def notify(
 
     \b
     Example, while `MAIN_PY sandbox` runs in another terminal:
+      export WORKFLOW_RESULT_JOURNAL=$(mktemp -d)/journal
       export WORKFLOW_RESULT_TOKEN=965d4597-3088-41ae-87dc-3498daf1d69d
       export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
       export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
-      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | MAIN_PY notify
+      echo '{"RecordId": "rec-notify", "Status": "SUCCEEDED"}' | MAIN_PY notify
     """
     from workflow_result.delivery import Delivery
     from workflow_result.reporting import Reporter
@@ -272,12 +294,13 @@ def run(
 
     \b
     Example, while `MAIN_PY sandbox` runs in another terminal:
+      export WORKFLOW_RESULT_JOURNAL=$(mktemp -d)/journal
       export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
       export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
-      mkdir hello && echo 'output "hello" { value = "world" }' >hello/main.tf
-      message='{"token": "965d4597-3088-41ae-87dc-3498daf1d69d", "recordId": "rec-demo",
+      hello=$(mktemp -d) && echo 'output "hello" { value = "world" }' >$hello/main.tf
+      message='{"token": "965d4597-3088-41ae-87dc-3498daf1d69d", "recordId": "rec-run",
       "operation": "PROVISION_PRODUCT", "provisionedProductId": "pp-demo"}'
-      echo "$message" | MAIN_PY run --chdir hello
+      echo "$message" | MAIN_PY run --chdir $hello
     """
     from workflow_result.delivery import Delivery
     from workflow_result.engine import message as messages
@@ -422,7 +445,7 @@ def schema(operation: str) -> None:
     "records",
     metavar="RECORD_ID",
     multiple=True,
-    default=["rec-demo"],
+    default=["rec-demo", "rec-notify", "rec-run"],
     show_default=True,
     help="A record that waits for its result. Repeatable.",
 )
@@ -450,7 +473,7 @@ def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...], del
 
     \b
     Example, ended with Ctrl-C:
-      MAIN_PY sandbox --record rec-demo --record rec-other
+      MAIN_PY sandbox --misbehave throttle:1
     """
     from workflow_result.sandbox import serve
 
