@@ -198,6 +198,14 @@ BAD_INPUTS: dict[str, tuple[bytes | str, list[str]]] = {
             "token: unknown key; did you mean WorkflowToken?",
         ],
     ),
+    "record as an ID": (
+        without("RecordId", ID="rec-1", d="rec-1"),
+        [
+            "RecordId: required, but missing",
+            "ID: unknown key; did you mean RecordId?",
+            f"d: unknown key; {KNOWN}",
+        ],
+    ),
     "outputs with the keys of other engines": (
         without(Outputs=[{"key": "a", "value": "b", "x": "c"}]),
         [

@@ -37,7 +37,7 @@ _A_REQUEST = (
 
 def instead_of_message(members: Mapping[str, Any]) -> str | None:
     """Say what `members` are where they are a request instead of an operation message."""
-    if len(members.keys() & _REQUEST_KEYS) > 1 and not members.keys() & _MESSAGE_KEYS:
+    if members.keys() & _REQUEST_KEYS and not members.keys() & _MESSAGE_KEYS:
         return (
             "this is a request, which `notify` takes; an operation message of Service Catalog's "
             "has the keys token, recordId, operation and provisionedProductId"

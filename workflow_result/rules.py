@@ -75,7 +75,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
     by_plain_name = {plain(key): key for key in known}
     near = difflib.get_close_matches(plain(name), by_plain_name, n=1)
-    if len(plain(name)) > 2:  # token, value, key
+    if len(plain(name)) > 1:  # token, key, ID
         near += [key for key in by_plain_name if key.endswith(plain(name))]
     if near:
         return f"unknown key; did you mean {by_plain_name[near[0]]}?"
