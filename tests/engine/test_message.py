@@ -336,3 +336,16 @@ def test_message_is_read_or_answered_or_refused(changes: dict[str, Any]) -> None
         again = requests.check(requests.Draft(dict(members)), message.operation)
         assert (again.members, members["Status"]) == (members, "FAILED")
         assert UUID_TOKEN not in members["FailureReason"]
+
+
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
+def test_nesting_is_taken_up_to_16_levels(begin: str, end: str) -> None:
+    """The message itself is one of them."""
+
+    def nested(levels: int) -> bytes:
+        return f'{TEXT[:-1]}, "new": {begin * levels}"a"{end * levels}}}'.encode()
+
+    assert isinstance(read(nested(15)), Message)
+    too_deep = read(nested(16))
+    assert isinstance(too_deep, Unusable)
+    assert too_deep.faults == ("new: nested more than 16 deep",)
