@@ -14,7 +14,11 @@ if sys.version_info < (3, 11):
     )
     sys.exit(78)
 
-from workflow_result import main
+try:
+    from workflow_result import main
+except ImportError as error:
+    sys.stderr.write("main.py needs the folder workflow_result beside it: %s\n" % error)
+    sys.exit(78)
 
 if __name__ == "__main__":
     main()

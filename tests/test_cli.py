@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import MAIN, ROOT, UUID_TOKEN, Program, Sandbox, clean_environment
 
+from workflow_result import __version__
+
 COMMANDS = ["validate", "notify", "run", "resend", "pending", "schema", "sandbox"]
+BASE64_TOKEN = "AQICAHjbV3mBx6yQ0+rT2/8pK4cL9ZsWdE7uYfGhJkLmNoPqRsTuVwXyZ0123456789a="
 VALID = f'{{"RecordId": "rec-demo", "Status": "SUCCEEDED", "WorkflowToken": "{UUID_TOKEN}"}}'
 MESSAGE = (
     f'{{"token": "{UUID_TOKEN}", "operation": "PROVISION_PRODUCT", "recordId": "rec-demo", '
@@ -50,16 +54,41 @@ def test_example_in_the_help_works_as_printed(program: Program, command: str) ->
 
 
 @pytest.mark.parametrize("command", ["notify", "run"])
-def test_example_that_needs_a_sandbox_works_with_that_of_the_sandbox(
-    program: Program, start_sandbox: Callable[..., Sandbox], command: str
+@pytest.mark.parametrize("options", ["none", "example"])
+def test_example_that_needs_a_sandbox_works_with_any(
+    program: Program, start_sandbox: Callable[..., Sandbox], command: str, options: str
 ) -> None:
     """But for the port: the one printed may be taken on this machine."""
-    options = example_of(program, "sandbox").split()[2:]
-    sandbox = start_sandbox(*options)
+    given = example_of(program, "sandbox").split()[2:] if options == "example" else []
+    sandbox = start_sandbox(*given)
     script = example_of(program, command).replace("http://127.0.0.1:4510", sandbox.url)
     done = shell(script, program.home)
     assert done.returncode == 0, done.stderr
-    assert sandbox.status() == "SUCCEEDED"
+    assert sandbox.status(f"rec-{command}") == "SUCCEEDED"
+
+
+def test_examples_work_one_after_another(
+    program: Program, start_sandbox: Callable[..., Sandbox]
+) -> None:
+    """The README's first report before them, in two terminals, and again with another sandbox."""
+    first = (
+        "export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n"
+        f"export WORKFLOW_RESULT_TOKEN={UUID_TOKEN}\n"
+        "export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510\n"
+        """echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | main.py notify\n"""
+    )
+    examples = [example_of(program, command) for command in COMMANDS if command != "sandbox"]
+    before = set(program.home.iterdir())
+    for _ in range(2):
+        sandbox = start_sandbox()
+        script = "\n".join(["set -e", first, *examples])
+        for _ in range(2):
+            done = shell(script.replace("http://127.0.0.1:4510", sandbox.url), program.home)
+            assert done.returncode == 0, done.stderr
+        for command in ("notify", "run"):
+            assert sandbox.status(f"rec-{command}") == "SUCCEEDED"
+    left = {path.name for path in set(program.home.iterdir()) - before}
+    assert left <= {".local", ".terraform.d", "sandbox-0.log", "sandbox-1.log"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,7 +134,18 @@ def test_example_names_the_program_as_it_was_called(program: Program) -> None:
         [UUID_TOKEN],
         ["validate", "--operation", UUID_TOKEN],
         ["validate", "--input", UUID_TOKEN],
+        ["validate", f"--input={UUID_TOKEN}"],
         ["validate", f"--{UUID_TOKEN}"],
+        ["notify", BASE64_TOKEN],
+        [BASE64_TOKEN],
+        ["validate", "--operation", BASE64_TOKEN],
+        ["validate", f"--operation={BASE64_TOKEN}"],
+        ["validate", "--input", BASE64_TOKEN],
+        ["validate", f"--input={BASE64_TOKEN}"],
+        ["validate", f"--{BASE64_TOKEN}"],
+        ["validate", f"--token={BASE64_TOKEN}"],
+        ["sandbox", "--record", BASE64_TOKEN],
+        ["run", "--timeout", BASE64_TOKEN],
         ["notify", VALID],
         [VALID],
         ["validate", "--operation", VALID],
@@ -117,6 +157,89 @@ def test_token_in_the_wrong_place_is_not_repeated(program: Program, arguments: l
     assert outcome.code == 2
     assert outcome.stderr
     assert UUID_TOKEN[:6] not in outcome.stderr
+    assert BASE64_TOKEN[:6] not in outcome.stderr
+
+
+@pytest.mark.parametrize("argument", ["request", "a/Folder/request-1", "the-request-of-2026.json"])
+def test_file_that_is_not_there_is_named(program: Program, argument: str) -> None:
+    outcome = program("validate", "--input", argument)
+    assert outcome.code == 2
+    assert outcome.lines[-1].endswith(f"File '{argument}' does not exist.")
+
+
+# What people try, and the last line that it gets.
+NEAR_MISSES = {
+    "a file as an argument": (
+        ["run", "message.json"],
+        "Error: There is an argument too many. What is read comes on stdin or with --input FILE.",
+    ),
+    "an option of another name": (
+        ["run", "--message", "message.json"],
+        "Error: No such option '--message'. A file comes with --input FILE.",
+    ),
+    "an option that is misspelt": (
+        ["run", "--inptu", "message.json"],
+        "Error: No such option '--inptu'. Did you mean '--input'?",
+    ),
+    "an argument where nothing is read": (
+        ["schema", "provision"],
+        "Error: There is an argument too many.",
+    ),
+    "an option where nothing is read": (
+        ["schema", "--file", "request.json"],
+        "Error: No such option '--file'.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_wrong_usage_says_what_is_right(program: Program, name: str) -> None:
+    arguments, line = NEAR_MISSES[name]
+    assert program(*arguments).lines[-1] == line
+
+
+def test_version_is_that_of_the_project(program: Program) -> None:
+    outcome = program("--version")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert outcome.stdout == f"workflow-result {__version__}\n"
+
+
+def test_package_can_be_run_as_a_module(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "workflow_result", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=clean_environment(tmp_path),
+            cwd=ROOT,
+        ).stdout
+
+    assert run("--version") == f"workflow-result {__version__}\n"
+    text = run("schema", "--help")
+    assert text.startswith("Usage: python -m workflow_result schema ")
+    assert "\n    python -m workflow_result schema --operation terminate\n" in text
+
+
+def test_core_dumps_are_off(tmp_path: Path) -> None:
+    """One would hold the WorkflowToken."""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    if hard == 0 or not hasattr(resource, "prlimit"):
+        pytest.skip("core dumps cannot be had, or not be asked about, on this machine")
+    process = subprocess.Popen(
+        [sys.executable, MAIN, "sandbox", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=clean_environment(tmp_path),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)),
+    )
+    try:
+        assert process.stdout
+        process.stdout.readline()  # its URL: it is at work
+        assert resource.prlimit(process.pid, resource.RLIMIT_CORE)[0] == 0
+    finally:
+        process.terminate()
+        process.communicate()
 
 
 def test_no_command_at_all_shows_the_help(program: Program) -> None:
@@ -214,6 +337,71 @@ class TestMissingPackages:
         assert done.stderr.startswith(f"the Python package {package} is missing in ")
         assert len(done.stderr.splitlines()) == 1
 
+    @pytest.mark.parametrize(
+        ("module", "code", "said"),
+        [
+            (
+                "click/__init__.py",
+                "import a_thing_that_is_nowhere",
+                "the Python package a_thing_that_is_nowhere is missing in ",
+            ),
+            (
+                "click/__init__.py",
+                "raise ImportError('built for another machine')",
+                "the Python package click cannot be imported in {python} (ImportError: built for "
+                "another machine): unset PYTHONPATH, or run `make ",
+            ),
+            (
+                "click/__init__.py",
+                "from os import nothing",
+                "the Python package os cannot be imported in {python} (ImportError: cannot import "
+                "name 'nothing' from 'os' ",
+            ),
+            ("click.py", "def", "the Python package workflow_result cannot be imported in "),
+            ("click.py", "1 / 0", "the Python package click cannot be imported in "),
+            (
+                "jsonschema/__init__.py",
+                "from jsonschema import parts",
+                "the Python package jsonschema cannot be imported in ",
+            ),
+            (
+                "jsonschema/__init__.py",
+                "import jsonschema._parts",
+                "the Python package jsonschema cannot be imported in {python} "
+                "(ModuleNotFoundError: No module named 'jsonschema._parts'): ",
+            ),
+            ("jsonschema.py", "def", "the Python package workflow_result cannot be imported in "),
+            (
+                "regress.py",
+                "raise ImportError",
+                "the Python package regress cannot be imported in ",
+            ),
+        ],
+    )
+    def test_broken_package_is_told_in_one_line(
+        self, program: Program, module: str, code: str, said: str
+    ) -> None:
+        file = program.home / "broken" / module
+        file.parent.mkdir(parents=True)
+        file.write_text(code)
+        outcome = program("validate", stdin=VALID, PYTHONPATH=str(program.home / "broken"))
+        assert (outcome.code, outcome.stdout, len(outcome.lines)) == (78, "", 1)
+        assert outcome.stderr.startswith(said.format(python=sys.executable))
+
+    def test_main_without_its_folder_says_so(self, tmp_path: Path) -> None:
+        shutil.copy(MAIN, tmp_path)
+        done = subprocess.run(
+            [sys.executable, tmp_path / "main.py"],
+            capture_output=True,
+            text=True,
+            env=clean_environment(tmp_path),
+        )
+        assert (done.returncode, done.stdout) == (78, "")
+        assert done.stderr == (
+            "main.py needs the folder workflow_result beside it: "
+            "No module named 'workflow_result'\n"
+        )
+
 
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
@@ -227,16 +415,31 @@ class TestMissingPackages:
 def test_command_imports_only_what_it_needs(
     tmp_path: Path, arguments: list[str], unwanted: set[str]
 ) -> None:
+    assert not imported(tmp_path, arguments, VALID) & unwanted
+
+
+def test_external_data_source_without_a_query_costs_no_look_into_its_pipe(tmp_path: Path) -> None:
+    """That takes ctypes, which takes long to import."""
+
+    def names(stdin: str) -> set[str]:
+        return imported(tmp_path, ["validate"], stdin, WORKFLOW_RESULT_REQUEST=VALID)
+
+    assert "ctypes" not in names("{}")
+    assert "ctypes" in names("{ }") or not sys.platform.startswith("linux")
+
+
+def imported(tmp_path: Path, arguments: list[str], stdin: str, **environment: str) -> set[str]:
+    """The modules that main.py imports."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", MAIN, *arguments],
-        input=VALID,
+        input=stdin,
         capture_output=True,
         text=True,
-        env=clean_environment(tmp_path),
+        env=clean_environment(tmp_path, **environment),
     )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "click" in imported
-    assert not imported & unwanted
+    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "click" in names
+    return names
 
 
 def test_wheel_has_the_console_script_and_the_schemas(tmp_path: Path) -> None:

@@ -63,6 +63,18 @@ def test_demo_without_terraform_says_so_and_shows_the_same(tmp_path: Path) -> No
     assert left_over(tmp_path) == []
 
 
+@pytest.mark.parametrize("path", [os.environ["PATH"], "/nowhere"], ids=["terraform", "alone"])
+@pytest.mark.parametrize("names", ["HTTP_PROXY HTTPS_PROXY NO_PROXY", "http_proxy no_proxy"])
+def test_demo_goes_past_a_proxy(tmp_path: Path, path: str, names: str) -> None:
+    """Nothing listens where this one is said to be."""
+    values = dict.fromkeys(names.split(), "http://127.0.0.1:9") | {
+        name: "example.com" for name in names.split() if name.casefold() == "no_proxy"
+    }
+    done = run_demo(environment(tmp_path) | values | {"PATH": path})
+    assert done.returncode == 0, done.stderr
+    assert "rec-demo: SUCCEEDED" in done.stdout
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_demo_that_is_stopped_leaves_nothing(tmp_path: Path, kind: signal.Signals) -> None:
     process = subprocess.Popen(

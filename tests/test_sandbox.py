@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -180,3 +181,17 @@ def test_misbehaviours_come_in_order_and_end(start_sandbox: Callable[..., Sandbo
         "ExpiredTokenException",
         "OK",
     ]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "silent"])
+@pytest.mark.parametrize("record_id", ["rec-demo", "rec-unknown"])
+def test_misbehaviour_is_one_line_that_names_the_call(
+    start_sandbox: Callable[..., Sandbox], kind: str, record_id: str
+) -> None:
+    sandbox = start_sandbox("--misbehave", f"{kind}:1")
+    with suppress(OSError, http.client.HTTPException, ValueError):
+        operation = "NotifyProvisionProductEngineWorkflowResult"
+        body = json.dumps(REQUEST | {"RecordId": record_id}).encode()
+        post(sandbox, body, **target(operation))
+    lines = sandbox.log.read_text().splitlines()
+    assert lines[1:] == [f"{operation} {record_id} once: misbehaving ({kind})"]

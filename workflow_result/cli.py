@@ -1,12 +1,12 @@
 """The command line: what each command reads, prints and exits with.
 
-This is the only file that reads stdin and the environment's requests, and that prints.
+This is the only file that prints; `source` reads.
 """
 
 import errno
-import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from workflow_result import __version__, source
 from workflow_result import request as requests
 from workflow_result.problem import (
     ExitCode,
@@ -52,7 +53,7 @@ def main() -> int:
         return ExitCode.INTERRUPTED
     except SystemExit:  # how click ends when nobody reads its help any more
         return ExitCode.DONE
-    except ModuleNotFoundError:
+    except (ImportError, SyntaxError):  # of a package
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # under click's help
@@ -66,11 +67,19 @@ def _say_usage(error: click.UsageError) -> None:
     """Say what click would, but for arguments that should not be there: one may be a secret."""
     for argument in sys.argv[1:]:
         requests.keep_tokens(argument)
+        value = re.sub(r"^--?(\w[\w-]*=)?", "", argument)
         if "{" in argument:  # a request
             keep_secret(argument, "(JSON)")
+        elif _may_be_token(value):
+            keep_secret(value)
     message = error.format_message()
+    takes_input = error.ctx and any(p.name == "input_file" for p in error.ctx.command.params)
     if "unexpected extra argument" in message:
-        message = "There is an argument too many; a request comes on stdin or with --input."
+        message = "There is an argument too many."
+        if takes_input:
+            message += " What is read comes on stdin or with --input FILE."
+    elif isinstance(error, click.NoSuchOption) and takes_input and not error.possibilities:
+        message += " A file comes with --input FILE."
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         lines = message.splitlines()
     elif error.ctx:
@@ -79,6 +88,15 @@ def _say_usage(error: click.UsageError) -> None:
         lines = [f"Error: {message}"]
     for line in lines:
         say(line)
+
+
+def _may_be_token(argument: str) -> bool:
+    """Whether this has a long run of what looks like base64 or hexadecimal digits."""
+    for run in re.findall(rf"[0-9A-Za-z+=_-]{{{REAL_LENGTH},}}", argument):
+        kinds = sum(bool(re.search(kind, run)) for kind in ("[0-9]", "[A-Z]", "[a-z]"))
+        if kinds == 3 or (kinds == 2 and run.isalnum()):  # else words, with hyphens
+            return True
+    return False
 
 
 def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
@@ -102,15 +120,17 @@ operation_option = click.option(
     show_default=True,
     help="What the engine did.",
 )
-input_option = click.option(
-    "--input",
-    "input_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
-    help=f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin.",
+
+
+def input_option(help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The file that a command reads instead of what it reads else."""
+    kind = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
+    return click.option("--input", "input_file", metavar="FILE", type=kind, help=help_text)
+
+
+request_option = input_option(
+    f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin."
 )
-
-
 journal_option = click.option(
     "--journal",
     metavar="FILE",
@@ -136,6 +156,8 @@ class Command(click.Command):
 
     def get_help(self, ctx: click.Context) -> str:
         name = sys.argv[0]
+        if Path(name).name == "__main__.py":
+            return super().get_help(ctx).replace("MAIN_PY", "python -m workflow_result")
         if shutil.which(Path(name).name):
             name = Path(name).name
         elif os.sep not in name:
@@ -148,6 +170,7 @@ class Group(click.Group):
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="workflow-result", message="%(prog)s %(version)s")
 @debug_option
 def cli() -> None:
     """Tell AWS Service Catalog how a Terraform run ended."""
@@ -156,7 +179,7 @@ def cli() -> None:
 @cli.command()
 @operation_option
 @click.option("--partial", is_flag=True, help="Do not miss members that are absent.")
-@input_option
+@request_option
 @debug_option
 def validate(operation: str, partial: bool, input_file: Path | None) -> None:
     """Check a request. Nothing is sent and nothing is written.
@@ -178,7 +201,7 @@ def validate(operation: str, partial: bool, input_file: Path | None) -> None:
 
 @cli.command()
 @operation_option
-@input_option
+@request_option
 @journal_option
 @aws_options
 @debug_option
@@ -197,10 +220,11 @@ def notify(
 
     \b
     Example, while `MAIN_PY sandbox` runs in another terminal:
+      export WORKFLOW_RESULT_JOURNAL=$(mktemp -d)/journal
       export WORKFLOW_RESULT_TOKEN=965d4597-3088-41ae-87dc-3498daf1d69d
       export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
       export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
-      echo '{"RecordId": "rec-demo", "Status": "SUCCEEDED"}' | MAIN_PY notify
+      echo '{"RecordId": "rec-notify", "Status": "SUCCEEDED"}' | MAIN_PY notify
     """
     from workflow_result.delivery import Delivery
     from workflow_result.reporting import Reporter
@@ -246,6 +270,7 @@ def notify(
     show_default=True,
     help="Wait this long for the lock of the state.",
 )
+@input_option("Read the message from FILE instead of stdin; - is stdin.")
 @journal_option
 @aws_options
 @debug_option
@@ -254,6 +279,7 @@ def run(
     terraform: str,
     timeout: int | None,
     lock_timeout: int,
+    input_file: Path | None,
     journal: Path | None,
     region: str | None,
     profile: str | None,
@@ -261,34 +287,36 @@ def run(
 ) -> None:
     """Run Terraform for a message and report how it ended.
 
-    The operation message comes from Service Catalog, on stdin. In DIR lies the configuration,
-    with its backend and the credentials for it: init, plan and apply are done here.
+    The operation message comes from Service Catalog, on stdin; the envelope of a queue or of a
+    Lambda event around it is taken off. In DIR lies the configuration, with its backend and the
+    credentials for it: init, plan and apply are done here.
 
     \b
     Example, while `MAIN_PY sandbox` runs in another terminal:
+      export WORKFLOW_RESULT_JOURNAL=$(mktemp -d)/journal
       export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox
       export AWS_ENDPOINT_URL_SERVICE_CATALOG=http://127.0.0.1:4510
-      mkdir hello && echo 'output "hello" { value = "world" }' >hello/main.tf
-      message='{"token": "965d4597-3088-41ae-87dc-3498daf1d69d", "recordId": "rec-demo",
+      hello=$(mktemp -d) && echo 'output "hello" { value = "world" }' >$hello/main.tf
+      message='{"token": "965d4597-3088-41ae-87dc-3498daf1d69d", "recordId": "rec-run",
       "operation": "PROVISION_PRODUCT", "provisionedProductId": "pp-demo"}'
-      echo "$message" | MAIN_PY run --chdir hello
+      echo "$message" | MAIN_PY run --chdir $hello
     """
     from workflow_result.delivery import Delivery
     from workflow_result.engine import message as messages
-    from workflow_result.engine.order import carry_out
+    from workflow_result.engine.order import carry_out, end_failed
     from workflow_result.engine.terraform import Settings
     from workflow_result.reporting import Reporter
 
     if not terraform:
         raise click.BadParameter("names no program", param_hint="--terraform")
-    message = messages.read(_read_stdin("an operation message"))
-    if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
-        raise ModuleNotFoundError(name="boto3")
+    message = messages.read(source.read_message(input_file))
     reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
     try:
-        members, code = carry_out(
-            message, reporter, Settings(chdir, terraform, timeout, lock_timeout)
-        )
+        if isinstance(message, messages.Unusable):
+            members, code = end_failed(message, reporter)
+        else:
+            settings = Settings(chdir, terraform, timeout, lock_timeout)
+            members, code = carry_out(message, reporter, settings)
     finally:
         reporter.close()
     _print_json(requests.result(message.operation, members, reported=True))
@@ -414,7 +442,7 @@ def schema(operation: str) -> None:
     "records",
     metavar="RECORD_ID",
     multiple=True,
-    default=["rec-demo"],
+    default=["rec-demo", "rec-notify", "rec-run"],
     show_default=True,
     help="A record that waits for its result. Repeatable.",
 )
@@ -442,7 +470,7 @@ def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...], del
 
     \b
     Example, ended with Ctrl-C:
-      MAIN_PY sandbox --record rec-demo --record rec-other
+      MAIN_PY sandbox --misbehave throttle:1
     """
     from workflow_result.sandbox import serve
 
@@ -450,31 +478,12 @@ def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...], del
 
 
 def _read_request(operation: str, input_file: Path | None) -> requests.Draft:
-    """Read and decode the request from its door: --input, the environment, else stdin."""
-    from_environment = os.environ.get(requests.REQUEST_VARIABLE)
-    if input_file and str(input_file) != "-":
-        try:
-            with input_file.open("rb") as file:
-                source = file.read(requests.MAX_BYTES + 1)
-        except OSError as error:
-            raise click.BadParameter(str(error.strerror), param_hint="--input") from None
-    elif from_environment and not input_file:
-        source = os.fsencode(from_environment)
-    else:
-        source = _read_stdin("a request")
-    draft = requests.decode(source, operation)
+    draft = requests.decode(source.read_request(input_file), operation)
+    for line in draft.changes:
+        say(line)
     if token := os.environ.get(requests.TOKEN_VARIABLE):
         requests.add_token(draft, token)
     return draft
-
-
-def _read_stdin(what: str) -> bytes:
-    if sys.stdin is None:
-        return b""
-    if sys.stdin.isatty():
-        say(f"waiting for {what} on stdin: one JSON object, then Ctrl-D (see --help)")
-    os.set_blocking(sys.stdin.fileno(), True)  # else half of it may pass for all
-    return sys.stdin.buffer.read(requests.MAX_BYTES + 1)
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -13,8 +13,11 @@ from pathlib import Path
 
 from workflow_result.secret import hide
 
-# ECMA-48: control sequences (colours), operating system commands (links), two-byte escapes.
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+# ECMA-48 and ECMA-35: control sequences (colours), operating system commands (links) and other
+# strings, shorter escapes (`tput sgr0` prints one to choose a character set).
+ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
+)
 
 
 class ExitCode(IntEnum):

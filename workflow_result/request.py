@@ -1,7 +1,8 @@
 """From bytes to a request that Service Catalog will take.
 
-`decode` turns text into a draft, `add_token` adds what the environment has, `check` holds
-it against the schema. Only `check` makes a `Request`, and only a `Request` can be sent.
+`decode` turns text into a draft, its FailureReason made to fit; `add_token` adds what the
+environment has, `check` holds it against the schema. Only `check` makes a `Request`, and only a
+`Request` can be sent.
 """
 
 import codecs
@@ -10,10 +11,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
 from typing import Any
 
+from workflow_result import recognise
 from workflow_result.problem import ExitCode, Problem
+from workflow_result.rules import TOKEN_KEYS, TYPES, join, kind, lone_surrogate, plain, violations
+from workflow_result.rules import TOKEN_VARIABLE as TOKEN_VARIABLE
 from workflow_result.schemas import Schema, load
 from workflow_result.secret import REAL_LENGTH, keep_secret
 
@@ -24,10 +27,8 @@ MAX_NESTING = 16
 """A request nests three deep; what nests deeper than this is no request."""
 
 REQUEST_VARIABLE = "WORKFLOW_RESULT_REQUEST"
-TOKEN_VARIABLE = "WORKFLOW_RESULT_TOKEN"
 
-TOKEN_KEYS = {"workflowtoken", "token"}
-"""The WorkflowToken's keys in a request and in Service Catalog's message, as `_plain` has them."""
+REASON = "FailureReason"
 
 Members = dict[str, Any]
 
@@ -45,12 +46,14 @@ class Draft:
     """A decoded request that nobody has checked.
 
     `faults` are the rules it broke while it was decoded, one line each; `broken` are the
-    places of these faults, of which the schema need not speak again.
+    places of these faults, of which the schema need not speak again. `changes` are lines that
+    say what was done to make it fit.
     """
 
     members: Members = field(default_factory=dict, repr=False)
     faults: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    changes: list[str] = field(default_factory=list)
 
     def fault(self, place: str, rule: str) -> None:
         self.faults.append(f"{place}: {rule}")
@@ -64,16 +67,25 @@ def decode(source: bytes, operation: str) -> Draft:
     its JSON text: an external data source passes nothing but strings
     (https://registry.terraform.io/providers/hashicorp/external/latest/docs/data-sources/external).
 
-    Raises `Problem` (INVALID) where there is no JSON object to speak of.
+    Raises `Problem` (INVALID) where there is no JSON object to speak of, or one that was meant
+    for something else.
     """
-    doors = f"stdin, in --input FILE or in {REQUEST_VARIABLE}"
-    draft = read_object(source, "the request", doors)
-    _decode_strings(draft.members, load(operation), "", draft)
+    places = f"stdin, in --input FILE or in {REQUEST_VARIABLE}"
+    draft = read_object(source, "the request", places)
+    if other := recognise.instead_of_request(draft.members):
+        raise Problem(ExitCode.INVALID, f"the request: {other}")
+    _fit_reason(draft)
+    schema = load(operation)
+    _decode_strings(draft.members, schema, "", draft)
+    if "Outputs" in schema["properties"] and recognise.is_terraform_output(
+        draft.members.get("Outputs")
+    ):
+        draft.fault("Outputs", recognise.TERRAFORM_OUTPUT)
     return draft
 
 
-def read_object(source: bytes, name: str, doors: str) -> Draft:
-    """Read a JSON object, `name` to a person, that is expected on `doors`.
+def read_object(source: bytes, name: str, places: str) -> Draft:
+    """Read a JSON object, `name` to a person, that is expected on `places`.
 
     Raises `Problem` (INVALID) where there is none.
     """
@@ -88,16 +100,39 @@ def read_object(source: bytes, name: str, doors: str) -> Draft:
     except UnicodeDecodeError as error:
         raise invalid(f"not UTF-8 text: byte {error.start + 1} cannot be read") from None
     if not text.strip():
-        raise invalid(f"empty: one JSON object is expected on {doors}")
+        raise invalid(f"empty: one JSON object is expected on {places}")
     draft = Draft()
     try:
-        members = _parse(text, "", draft)
+        members = _parse(text, draft)
     except ValueError as error:
         raise invalid(str(error)) from None
     if not isinstance(members, dict):
-        raise invalid(f"must be a JSON object, not {_kind(members)}")
-    draft.members = members
+        raise invalid(f"must be a JSON object, not {kind(members)}")
+    for key, value in members.items():
+        _look_for_surrogates(key, join("", key), draft)
+        try:
+            if key != REASON or not isinstance(value, str):  # that is made to fit
+                _walk(value, join("", key), MAX_NESTING - 1, draft)
+            draft.members[key] = value
+        except ValueError as error:  # not kept: whatever looks at it next could choke on it
+            draft.fault(join("", key), str(error))
     return draft
+
+
+def _fit_reason(draft: Draft) -> None:
+    """Make the FailureReason what AWS allows: an order must not hang for an ill-formed text."""
+    reason = draft.members.get(REASON)
+    if not isinstance(reason, str):
+        return
+    from workflow_result.failure_reason import fit
+
+    fitting, done = fit(reason)
+    if fitting:
+        draft.members[REASON] = fitting
+    else:
+        del draft.members[REASON]
+    if done:
+        draft.changes.append(f"{REASON}: {done}")
 
 
 def add_token(draft: Draft, workflow_token: str) -> None:
@@ -127,7 +162,7 @@ def check_partial(draft: Draft, operation: str) -> None:
 def check_object(draft: Draft, schema: Schema) -> None:
     """Raise `Problem` (INVALID), with a line for every rule of `schema` that `draft` breaks."""
     lines = dict.fromkeys(draft.faults)
-    for place, line in _violations(draft.members, schema):
+    for place, line in violations(draft.members, schema):
         if not _is_within(place, draft.broken):
             lines[f"{place}: {line}"] = None
     if lines:
@@ -154,7 +189,7 @@ def result(operation: str, members: Mapping[str, Any], *, reported: bool) -> dic
 # --- decoding -----------------------------------------------------------------------------
 
 
-def _parse(text: str, place: str, draft: Draft) -> Any:
+def _parse(text: str, draft: Draft) -> Any:
     """Return the JSON value in `text`, without the members that are null: null means absent.
 
     Raises ValueError with the rule that is broken where the text is not JSON.
@@ -163,13 +198,13 @@ def _parse(text: str, place: str, draft: Draft) -> Any:
     def members(pairs: list[tuple[str, Any]]) -> Members:
         seen: set[str] = set()
         for key, value in pairs:
-            if _plain(key) in TOKEN_KEYS and isinstance(value, str):
+            if plain(key) in TOKEN_KEYS and isinstance(value, str):
                 keep_secret(value)
             keep_tokens(key)
-            if isinstance(value, str) and _plain(value) in TOKEN_KEYS:  # the two are swapped
+            if isinstance(value, str) and plain(value) in TOKEN_KEYS:  # the two are swapped
                 keep_secret(key)
             if key in seen:
-                draft.faults.append(f"{_join('', key)}: given twice in one object")
+                draft.faults.append(f"{join('', key)}: given twice in one object")
             seen.add(key)
         return {key: value for key, value in pairs if value is not None}
 
@@ -178,17 +213,13 @@ def _parse(text: str, place: str, draft: Draft) -> Any:
 
     try:
         # Members are never numbers: as floats, those of any length can be read and refused.
-        value = json.loads(
-            text, object_pairs_hook=members, parse_constant=constant, parse_int=float
-        )
+        return json.loads(text, object_pairs_hook=members, parse_constant=constant, parse_int=float)
     except json.JSONDecodeError as error:
         fault = error.msg.removesuffix(" at").removesuffix(" starting")
         where = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"not JSON: {fault} ({where})") from None
     except RecursionError:
         raise ValueError(f"nested more than {MAX_NESTING} deep") from None
-    _walk(value, place, MAX_NESTING, draft)
-    return value
 
 
 def _walk(value: Any, place: str, levels: int, draft: Draft) -> None:
@@ -202,25 +233,16 @@ def _walk(value: Any, place: str, levels: int, draft: Draft) -> None:
         raise ValueError(f"nested more than {MAX_NESTING} deep")
     if isinstance(value, dict):
         for key, item in value.items():
-            _look_for_surrogates(key, _join(place, key), draft)
-            _walk(item, _join(place, key), levels - 1, draft)
+            _look_for_surrogates(key, join(place, key), draft)
+            _walk(item, join(place, key), levels - 1, draft)
     else:
         for index, item in enumerate(value):
             _walk(item, f"{place}[{index}]", levels - 1, draft)
 
 
 def _look_for_surrogates(text: str, place: str, draft: Draft) -> None:
-    if at := _lone_surrogate(text):
+    if at := lone_surrogate(text):
         draft.fault(place, f"character {at} is a lone surrogate, half a character")
-
-
-def _lone_surrogate(text: str) -> int:
-    """Return the position of the first lone surrogate, counted from 1, or 0."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return error.start + 1
-    return 0
 
 
 def _decode_strings(value: Any, schema: Schema, place: str, draft: Draft) -> None:
@@ -234,13 +256,14 @@ def _decode_strings(value: Any, schema: Schema, place: str, draft: Draft) -> Non
     for key, rule in parts:
         if rule["type"] == "string":
             continue
-        inner_place = _join(place, key) if isinstance(key, str) else f"{place}[{key}]"
+        inner_place = join(place, key) if isinstance(key, str) else f"{place}[{key}]"
         if isinstance(value[key], str) and inner_place not in draft.broken:
             try:
-                value[key] = _parse(value[key], inner_place, draft)
+                value[key] = _parse(value[key], draft)
+                _walk(value[key], inner_place, MAX_NESTING, draft)
             except ValueError as error:
                 draft.fault(
-                    inner_place, f"must be {_TYPES[rule['type']]} or its JSON text, but is {error}"
+                    inner_place, f"must be {TYPES[rule['type']]} or its JSON text, but is {error}"
                 )
                 continue
         if value[key] is None and isinstance(value, dict):
@@ -275,122 +298,3 @@ def _shown_tokens(members: Members) -> Iterator[str]:
         for name, value in members.items():
             if name != "WorkflowToken" and token in json.dumps(value, ensure_ascii=False):
                 yield f"{name}: holds the WorkflowToken, and is shown to others"
-
-
-def _violations(members: Members, schema: Schema) -> Iterator[tuple[str, str]]:
-    """Yield the place and the rule, in words, of everything in `members` that `schema` forbids."""
-    from jsonschema import Draft202012Validator, ValidationError
-    from jsonschema.validators import extend
-
-    def pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
-        # jsonschema uses Python's `re`; JSON Schema's patterns are ECMA-262's, and AWS's
-        # have \p{L}. https://json-schema.org/draft/2020-12/json-schema-core#section-6.4
-        is_text = isinstance(instance, str) and not _lone_surrogate(instance)
-        if is_text and _regex(pattern).find(instance) is None:
-            yield ValidationError("")
-
-    validator = extend(Draft202012Validator, {"pattern": pattern})(schema)
-    for error in validator.iter_errors(members):
-        place = ""
-        for part in error.absolute_path:
-            place = _join(place, part) if isinstance(part, str) else f"{place}[{part}]"
-        value, rule = error.instance, error.validator_value
-        match error.validator:
-            case "required":
-                for name in rule:
-                    if name not in value:
-                        yield _join(place, name), _missing(name)
-            case "additionalProperties":
-                known = list(error.schema["properties"])
-                for name in value:
-                    if name not in known:
-                        yield _join(place, name), _unknown(name, known)
-            case "type":
-                yield place, f"must be {_TYPES[rule]}, not {_kind(value)}"
-            case "enum":
-                if isinstance(value, str):  # of another type the line before speaks
-                    yield place, f"must be {' or '.join(rule)}"
-            case "minLength":
-                yield place, f"must have at least {rule} character{'s'[: rule > 1]}"
-            case "maxLength":
-                yield place, f"has {len(value):,} characters, may have at most {rule:,}"
-            case "pattern":
-                if not value:  # of which the minimum length speaks
-                    continue
-                at = _first_mismatch(rule, value)
-                # One character of any other member is worth showing; of the token none is.
-                shown = f" (U+{ord(value[at]):04X})"
-                if _plain(place) in TOKEN_KEYS:
-                    shown = " (white space)" if value[at].isspace() else ""
-                yield place, f"character {at + 1}{shown} is not allowed: must match {rule}"
-            case other:
-                raise AssertionError(f"no message for the keyword {other}")
-
-
-def _missing(name: str) -> str:
-    elsewhere = f"; it may also come from the environment variable {TOKEN_VARIABLE}"
-    return f"required, but missing{elsewhere if name == 'WorkflowToken' else ''}"
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    import difflib
-
-    by_plain_name = {_plain(key): key for key in known}
-    near = difflib.get_close_matches(_plain(name), by_plain_name, n=1)
-    if near:
-        return f"unknown key; did you mean {by_plain_name[near[0]]}?"
-    return f"unknown key; known here: {', '.join(known)}"
-
-
-@cache
-def _regex(pattern: str) -> Any:
-    from regress import Regex
-
-    return Regex(pattern, flags="u")
-
-
-def _first_mismatch(pattern: str, value: str) -> int:
-    """Return the index of the first character that keeps `value` from matching `^…$`.
-
-    AWS's patterns are runs of character classes: what matches without the `$` is what is good.
-    """
-    match = _regex(pattern.removesuffix("$")).find(value)
-    good = value.encode()[match.range()] if match else b""  # regress counts bytes of UTF-8
-    return min(len(good.decode()), len(value) - 1)
-
-
-# --- words --------------------------------------------------------------------------------
-
-
-@lru_cache  # thousands of outputs have the same three keys
-def _plain(key: str) -> str:
-    """The key as it is told from others when case and separators are off: record_id, recordId."""
-    return re.sub(r"[\s_-]", "", key).casefold()
-
-
-def _join(place: str, key: str) -> str:
-    return f"{place}.{_shown(key)}" if place else _shown(key)
-
-
-@lru_cache
-def _shown(key: str) -> str:
-    return key if re.fullmatch(r"\w{1,60}", key) else json.dumps(key[:60])
-
-
-_TYPES = {"string": "a string", "array": "a list", "object": "an object"}
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case str():
-            return _TYPES["string"]
-        case list():
-            return _TYPES["array"]
-        case dict():
-            return _TYPES["object"]
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case _:
-            return "a number"

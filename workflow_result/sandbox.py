@@ -310,6 +310,7 @@ class Handler(BaseHTTPRequestHandler):
             kind = self.misbehaviour.next()
             time.sleep(self.delay)
         call = operation
+        is_told = False
         try:
             if prefix != service_model().metadata["targetPrefix"]:
                 raise ServiceError(
@@ -320,11 +321,13 @@ class Handler(BaseHTTPRequestHandler):
             call = " ".join([operation, *(str(value) for value in about)])
             if kind:
                 say(f"{call}: misbehaving ({kind})")
+                is_told = True
                 self._misbehave(kind, operation, members)
                 return
             output = self.service.answer(operation, members)
         except ServiceError as error:
-            say(f"{call}: {error.code}")
+            if not is_told:
+                say(f"{call}: {error.code}")
             self._reply(error.status, {"__type": error.code, "message": str(error)})
         else:
             say(f"{call}: OK")

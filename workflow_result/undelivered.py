@@ -123,7 +123,7 @@ def not_delivered(error: BaseException, *, called: bool) -> NotDelivered:
             return NotDelivered(_short(cause), refused=True)
         return NotDelivered(_with_advice(cause, _advice(code)))
     # What `check` let through and botocore would not send is a defect.
-    if isinstance(error, ParamValidationError | ModuleNotFoundError):
+    if isinstance(error, ParamValidationError | ImportError):
         raise error
     if isinstance(error, KeyboardInterrupt):
         return NotDelivered("interrupted", sent=called)

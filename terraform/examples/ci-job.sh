@@ -44,7 +44,7 @@ fail() {
     + if (.operation | startswith("PROVISION_")) and .provisionedProductId then
         {ResourceIdentifier: {UniqueTag: {Value: .provisionedProductId,
           Key: "SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE"}}}
-      else {} end' | main.py notify --operation "$operation" || exit
+      else {} end' | main.py notify --input - --operation "$operation" || exit
   exit 1
 }
 trap 'fail "The engine could not prepare the run."' EXIT

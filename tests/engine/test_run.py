@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import MAIN, UUID_TOKEN, Sandbox, clean_environment
@@ -736,37 +735,3 @@ class TestProgress:
         )
         assert (b"\x1b[31m  Error: " in done.stdout) is coloured
         assert (b"\x1b" in done.stdout) is coloured
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({"token": None}, "token: required, but missing"),
-        ({"recordId": None}, "recordId: required, but missing"),
-        ({"provisionedProductId": None}, "provisionedProductId: required, but missing"),
-        (
-            {"token": "a~b"},
-            r"token: character 2 is not allowed: must match ^[0-9A-Za-z+\/\-=]+$",
-        ),
-        ({"parameters": {}}, "parameters: must be a list, not an object"),
-        (
-            {"parameters": [{"key": "a", "value": 1}]},
-            "parameters[0].value: must be a string, not a number",
-        ),
-        ({"tags": [{"value": "a"}]}, "tags[0].key: required, but missing"),
-        (
-            {"operation": "DESTROY"},
-            "operation: must be PROVISION_PRODUCT or UPDATE_PROVISIONED_PRODUCT or "
-            "UPDATE_PROVISION_PRODUCT or TERMINATE_PROVISIONED_PRODUCT or "
-            "TERMINATE_PROVISION_PRODUCT",
-        ),
-    ],
-)
-def test_message_that_is_none_runs_and_sends_nothing(
-    engine: Engine, changes: dict[str, Any], line: str
-) -> None:
-    engine.configure(ONE_RESOURCE)
-    outcome = engine.run(message=MESSAGE | changes)
-    assert (outcome.code, outcome.stdout, outcome.lines) == (65, "", [line])
-    assert engine.sandbox.status() == "IN_PROGRESS"
-    assert [path.name for path in engine.directory.iterdir()] == ["main.tf"]

@@ -2,9 +2,15 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
+from workflow_result import recognise
 from workflow_result import request as requests
+from workflow_result.engine import envelope
+from workflow_result.failure_reason import fit
+from workflow_result.problem import ExitCode, Problem
 from workflow_result.schemas import schema_file
+from workflow_result.secret import REAL_LENGTH
 
 # AWS Service Catalog Administrator Guide, "External engines": by this tag it finds resources.
 TRACER_TAG = "SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE"
@@ -26,26 +32,56 @@ class Message:
 
         It succeeded where there is no reason for a failure.
         """
-        members: requests.Members = {"WorkflowToken": self.token, "RecordId": self.record_id}
+        ending: requests.Members
         if failure_reason:
-            members |= {"Status": "FAILED", "FailureReason": failure_reason}
+            ending = {"Status": "FAILED", "FailureReason": failure_reason}
         else:
-            members["Status"] = "SUCCEEDED"
+            ending = {"Status": "SUCCEEDED"}
             if self.operation != "terminate":
-                members["Outputs"] = outputs
-        if self.operation == "provision":  # failed, too: some resources may exist
-            tag = {"Key": TRACER_TAG, "Value": self.provisioned_product_id}
-            members["ResourceIdentifier"] = {"UniqueTag": tag}
-        return requests.check(requests.Draft(members), self.operation)
+                ending["Outputs"] = outputs
+        return _result(
+            self.operation, self.token, self.record_id, self.provisioned_product_id, ending
+        )
 
 
-def read(source: bytes) -> Message:
-    """Read an operation message from JSON text; raises `Problem` (INVALID) where it is none."""
-    draft = requests.read_object(source, "the message", "stdin")
-    requests.check_object(draft, json.loads(schema_file("message").read_text(encoding="utf-8")))
+@dataclass(frozen=True)
+class Unusable:
+    """A message that is wrong, of an order that can be ended all the same.
+
+    `request` ends it FAILED; `faults` are what is wrong, one line each.
+    """
+
+    request: requests.Request
+    faults: tuple[str, ...]
+
+    @property
+    def operation(self) -> str:
+        return self.request.operation
+
+
+def read(source: bytes) -> Message | Unusable:
+    """Read an operation message from JSON text, in an envelope or without.
+
+    Raises `Problem` (INVALID) where it cannot be answered: it has no valid token, record and
+    operation, or there is none, or more than one.
+    """
+    draft = envelope.take_off(requests.read_object(source, "the message", envelope.PLACES))
+    if other := recognise.instead_of_message(draft.members):
+        raise Problem(ExitCode.INVALID, f"the message: {other}")
     members = draft.members
+    if _holds_token(members.get("provisionedProductId"), members.get("token")):
+        draft.fault("provisionedProductId", "holds the token, and is shown to others")
+    try:
+        requests.check_object(draft, json.loads(schema_file("message").read_text(encoding="utf-8")))
+    except Problem as problem:
+        request = _failed(members, problem.lines)
+        if request is None:
+            raise
+        return Unusable(request, problem.lines)
+    if _holds_token(members["recordId"], members["token"]):
+        raise Problem(ExitCode.INVALID, "recordId: holds the token, and is shown to others")
     return Message(
-        operation=members["operation"].partition("_")[0].lower(),
+        operation=_operation(members),
         record_id=members["recordId"],
         provisioned_product_id=members["provisionedProductId"],
         parameters=_pairs(members.get("parameters", [])),
@@ -56,3 +92,47 @@ def read(source: bytes) -> Message:
 
 def _pairs(items: list[dict[str, str]]) -> dict[str, str]:
     return {item["key"]: item["value"] for item in items if "value" in item}
+
+
+def _operation(members: requests.Members) -> str:
+    operation: str = members["operation"]
+    return operation.partition("_")[0].lower()
+
+
+def _holds_token(value: Any, token: Any) -> bool:
+    texts = isinstance(value, str) and isinstance(token, str)
+    return texts and len(token) >= REAL_LENGTH and token in value
+
+
+# --- what cannot be carried out -----------------------------------------------------------
+
+
+def _failed(members: requests.Members, faults: tuple[str, ...]) -> requests.Request | None:
+    """Return the request that ends the order of a message with these faults, if there can be one.
+
+    The person who ordered can do nothing about the faults; whoever they turn to can.
+    """
+    places = {fault.partition(":")[0] for fault in faults}
+    if places & {"token", "recordId", "operation"}:
+        return None
+    if _holds_token(members["recordId"], members["token"]):
+        return None
+    reason, _ = fit("\n".join(["The order's message to the engine is wrong:", *faults]))
+    product = None if "provisionedProductId" in places else members["provisionedProductId"]
+    return _result(
+        _operation(members),
+        members["token"],
+        members["recordId"],
+        product,
+        {"Status": "FAILED", "FailureReason": reason},
+    )
+
+
+def _result(
+    operation: str, token: str, record_id: str, product: str | None, ending: requests.Members
+) -> requests.Request:
+    members: requests.Members = {"WorkflowToken": token, "RecordId": record_id} | ending
+    if operation == "provision" and product:  # failed, too: some resources may exist
+        tag = {"Key": TRACER_TAG, "Value": product}
+        members["ResourceIdentifier"] = {"UniqueTag": tag}
+    return requests.check(requests.Draft(members), operation)

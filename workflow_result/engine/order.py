@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from workflow_result.engine.message import Message
+from workflow_result.engine.message import Message, Unusable
 from workflow_result.engine.terraform import HOST_DIED, Settings, TerraformRun
 from workflow_result.problem import ExitCode, Problem, Style, say, saying_aside
 from workflow_result.reporting import Reporter
+from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
 
 
@@ -24,15 +25,8 @@ def carry_out(
     nothing was applied, and it may be run again), or where the result was not delivered.
     """
     with _signals_kept() as stop_requests, saying_aside():
-        earlier = reporter.begin(message.result([], HOST_DIED))
-        if earlier:
-            say(f"{message.record_id}: reported before, says the journal; nothing was run")
-            members = {
-                "RecordId": earlier.record_id,
-                "Status": earlier.status,
-                "IdempotencyToken": earlier.idempotency_token,
-            }
-            return members, ExitCode.FAILED if earlier.status == "FAILED" else ExitCode.DONE
+        if reported := _begin(message.result([], HOST_DIED), reporter):
+            return reported
         # boto3 is loaded while Terraform runs, so that the report does not wait for it.
         look = reporter.delivery.look()
 
@@ -46,7 +40,7 @@ def carry_out(
 
         try:
             ending = TerraformRun(message, settings, stop_requests, before_apply).run()
-        except Problem:
+        except (Problem, ImportError):
             reporter.abandon()
             raise
         request = message.result(ending.outputs, ending.failure_reason)
@@ -54,6 +48,35 @@ def carry_out(
         # From here on a signal changes nothing: a result not reported helps nobody.
         reporter.report(request)
         return request.members, ending.exit_code
+
+
+def end_failed(message: Unusable, reporter: Reporter) -> tuple[Mapping[str, Any], ExitCode]:
+    """Report FAILED, with what is wrong, an order whose message cannot be carried out.
+
+    Returns and raises what `carry_out` does.
+    """
+    for fault in message.faults:
+        say(fault)
+    if reported := _begin(message.request, reporter):
+        return reported
+    members = message.request.members
+    say(f"{members['RecordId']}: reporting {members['Status']}, nothing was run", Style.BOLD)
+    reporter.report(message.request)
+    return members, ExitCode.FAILED
+
+
+def _begin(if_it_dies: Request, reporter: Reporter) -> tuple[Mapping[str, Any], ExitCode] | None:
+    """Enter an order into the journal; return what was reported for it where that is known."""
+    earlier = reporter.begin(if_it_dies)
+    if not earlier:
+        return None
+    say(f"{earlier.record_id}: reported before, says the journal; nothing was run")
+    members = {
+        "RecordId": earlier.record_id,
+        "Status": earlier.status,
+        "IdempotencyToken": earlier.idempotency_token,
+    }
+    return members, ExitCode.FAILED if earlier.status == "FAILED" else ExitCode.DONE
 
 
 @contextmanager

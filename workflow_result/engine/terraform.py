@@ -18,7 +18,7 @@ from workflow_result.engine.diagnostics import failure_reason
 from workflow_result.engine.events import Events
 from workflow_result.engine.message import TRACER_TAG, Message
 from workflow_result.engine.outputs import Output, as_reported
-from workflow_result.engine.process import Child, Stopper, signal_name
+from workflow_result.engine.process import MAX_LINE, Child, Stopper, signal_name
 from workflow_result.problem import ExitCode, Problem, Style, defect, say
 from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
 from workflow_result.secret import keep_value
@@ -100,7 +100,7 @@ class TerraformRun:
             # Terraform, which inherits them, can read them, and they are gone when those are.
             with tempfile.TemporaryFile() as plan, tempfile.TemporaryFile() as definitions:
                 return Ending(self._init_plan_apply(plan.fileno(), definitions))
-        except Problem:
+        except (Problem, ImportError):
             raise
         except _Failed as failure:
             say(str(failure), Style.RED)
@@ -317,9 +317,13 @@ class TerraformRun:
         self, arguments: list[str], folder: Path, environment: dict[str, str], *passed: int
     ) -> tuple[int, bytes]:
         """Run Terraform for an answer that nobody else gets to see: its exit code and stdout."""
+        size = 0
         child = Child([self._program, *arguments], folder, environment, passed, self._stopper)
         try:
-            said = [line for is_stdout, line in child.lines() if is_stdout]
+            said: list[bytes] = []
+            for is_stdout, line in child.lines():
+                if is_stdout and (size := size + len(line)) <= MAX_LINE:
+                    said.append(line)
         finally:
             code = child.wait()
         return code, b"\n".join(said)

@@ -1,0 +1,5 @@
+"""`python -m workflow_result`."""
+
+from workflow_result import main
+
+main()
