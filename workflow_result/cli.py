@@ -4,6 +4,7 @@ This is the only file that prints; `source` reads.
 """
 
 import errno
+import importlib.util
 import json
 import os
 import re
@@ -310,6 +311,8 @@ def run(
     if not terraform:
         raise click.BadParameter("names no program", param_hint="--terraform")
     message = messages.read(source.read_message(input_file))
+    if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
+        raise ModuleNotFoundError(name="boto3")
     reporter = Reporter(_journal_path(journal), Delivery(region, profile, endpoint_url))
     try:
         if isinstance(message, messages.Unusable):

@@ -17,6 +17,7 @@ terraform {
     aws = { source = "hashicorp/aws" }
   }
 }
+data "aws_region" "this" {}
 """
 OFFLINE = """
 provider "aws" {
@@ -91,7 +92,7 @@ def test_script_whose_shell_drops_the_tags_is_failed(engine: Engine) -> None:
 
 def test_script_whose_shell_passes_the_tags_on_is_run(engine: Engine) -> None:
     """It comes to the plan, which that provider cannot make."""
-    engine.configure(AWS + 'data "aws_region" "this" {}')
+    engine.configure(AWS)
     outcome = engine.run(
         "--terraform",
         sh_wrapper(engine, "/usr/bin/env bash"),
