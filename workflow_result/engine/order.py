@@ -25,7 +25,6 @@ def carry_out(
     with _signals_kept() as stop_requests, saying_aside():
         earlier = reporter.begin(message.result([], HOST_DIED))
         if earlier:
-            say(f"{message.record_id}: reported before, says the journal; nothing was run")
             members = {
                 "RecordId": earlier.record_id,
                 "Status": earlier.status,
@@ -35,11 +34,11 @@ def carry_out(
         # boto3 is loaded while Terraform runs, so that the report does not wait for it.
         connecting = threading.Thread(target=reporter.delivery.connect, daemon=True)
         connecting.start()
-        ending = TerraformRun(message, settings, stop_requests, lambda: None).run()
+        ending = TerraformRun(message, settings, stop_requests, reporter.applying).run()
         request = message.result(ending.outputs, ending.failure_reason)
         say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
-        # From here on a signal changes nothing: a result not reported helps nobody.
-        connecting.join()
+        # From here on a signal changes nothing: a result not reported helps nobody. It is in the
+        # journal before the client is waited for, whose credentials may take their time.
         reporter.report(request)
         return request.members, ending.exit_code
 
