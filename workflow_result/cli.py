@@ -418,11 +418,12 @@ def forget(record_id: str, journal: str | None) -> None:
     for entry in entries:
         what = f"{entry.operation} {entry.status}, for {entry.destination}"
         if entry.state == "reported":
-            say(f"{record_id}: it was reported, there is nothing to forget: {what}")
+            say(f"{record_id}: reported, there is nothing to forget: {what}")
         elif entry.held:
-            say(f"{record_id}: another process works on it, nothing was struck off: {what}")
+            say(f"{record_id}: not struck off, another process works on it: {what}")
         else:
-            say(f"{record_id}: struck off, it was {entry.state}: {what}")
+            was = "died" if entry.state == "died" else f"was {entry.state}"
+            say(f"{record_id}: struck off: {what}, which {was}")
     if any(entry.held for entry in entries):
         raise click.exceptions.Exit(ExitCode.NOT_DELIVERED)
 
