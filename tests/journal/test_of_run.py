@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import MAIN
-from journal_cli import JOURNAL, NOBODY, Desk, a_request, hold_run
+from journal_cli import JOURNAL, NOBODY, Desk, a_message, a_request, hold_run
 
 from workflow_result.engine.terraform import HOST_DIED
 
@@ -190,3 +190,23 @@ class TestRun:
     def test_message_whose_result_was_refused_is_run_again(self, new_desk: Any) -> None:
         desk = new_desk("--misbehave", "invalid:1")
         assert [desk.run("rec-demo").code for _ in range(2)] == [69, 0]
+
+
+def test_result_is_owed_before_credentials_are_there(desk: Desk, record: str) -> None:
+    """Here they never come, and then the process is killed: the success stays one."""
+    source = desk.home / "credentials"
+    source.write_text("#!/bin/sh\nexec sleep 60\n")
+    source.chmod(0o755)
+    (desk.home / ".aws").mkdir()
+    (desk.home / ".aws" / "config").write_text(f"[default]\ncredential_process = {source}\n")
+    keys: dict[str, Any] = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    process = desk.start(*desk.run_options, stdin=a_message(record), **keys)
+    while not (desk.journal.exists() and desk.pending().get(record, None)):
+        time.sleep(0.05)
+    while (entry := desk.pending()[record]).state == "running":
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert (entry.state, entry.status) == ("owed", "SUCCEEDED")
+    assert desk.main("resend").code == 0
+    assert desk.sandbox.status(record) == "SUCCEEDED"

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from conftest import CREDENTIALS, endpoint
 from journal_cli import (
-    JOURNAL,
     NOBODY,
     Desk,
     a_request,

@@ -1,15 +1,19 @@
 """A journal that cannot be used is no reason not to report."""
 
+import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import MAIN, ROOT, Outcome
 from engine_cli import limit_file_size
-from journal_cli import NOBODY, TERRAFORM, Desk, hold_run
+from journal_cli import NOBODY, TERRAFORM, Desk, a_message, a_request, hold_run
 
 
 # Each makes the journal one that cannot be used, whoever asks: the tests may run as root.
@@ -108,6 +112,49 @@ class TestUnusable:
             assert len(outcome.lines) == 1
             assert UNUSABLE[fault] in outcome.stderr
         assert before == (desk.journal.read_bytes() if desk.journal.is_file() else b"")
+
+
+class TestNoHome:
+    """No HOME and a user without an entry in /etc/passwd, as in many a container."""
+
+    def start(self, desk: Desk, *arguments: str, **settings: Any) -> Outcome:
+        # It may read everything, since Python lies wherever it does, but write only its own.
+        capability = "+dac_read_search"
+        user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+        user += [f"--inh-caps={capability}", f"--ambient-caps={capability}"]
+        if not shutil.which("setpriv") or subprocess.run([*user, "true"]).returncode:
+            pytest.skip("setpriv is missing, or this is not root: no process of another user")
+        script = (
+            "import os, sys; del os.environ['HOME'], os.environ['WORKFLOW_RESULT_JOURNAL']; "
+            "os.execvp(sys.argv[1], sys.argv[1:])"
+        )
+        through = ["-c", script, *user, sys.executable, MAIN]
+        return desk.main(*arguments, through=through, **settings)
+
+    def test_notify_warns_in_one_line_and_sends(self, desk: Desk, record: str) -> None:
+        outcome = self.start(desk, "notify", stdin=a_request(record))
+        assert outcome.code == 0
+        assert outcome.lines == [
+            "warning: the journal ~/journal.sqlite3 cannot be used: set HOME, or name a file with "
+            "--journal; going on without it"
+        ]
+        assert desk.sandbox.status(record) == "SUCCEEDED"
+
+    def test_run_warns_in_one_line_and_reports(self, desk: Desk, record: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:  # where that user may be
+            Path(folder).chmod(0o755)
+            for file in (desk.artifact / "main.tf", desk.home / "terraform"):
+                shutil.copy(file, folder)
+            run = ["run", "--chdir", folder, "--terraform", f"{folder}/terraform"]
+            outcome = self.start(desk, *run, stdin=a_message(record))
+        assert outcome.code == 0
+        assert outcome.stderr.count("warning: ") == 1
+        assert desk.sandbox.status(record) == "SUCCEEDED"
+
+    def test_resend_says_what_to_do(self, desk: Desk) -> None:
+        outcome = self.start(desk, "resend")
+        assert (outcome.code, len(outcome.lines)) == (78, 1)
+        assert "set HOME, or name a file with --journal" in outcome.stderr
 
 
 class TestUnusableInTheMiddle:
