@@ -31,8 +31,9 @@ Key = tuple[str, str]
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["journal_worker"])
 
-RECORDS = st.sampled_from(["rec-a", "rec-b"])
-OPERATIONS = st.sampled_from(["provision", "update"])
+# Mostly the same one, so that much happens to it.
+RECORDS = st.sampled_from(["rec-a"] * 4 + ["rec-b"])
+OPERATIONS = st.sampled_from(["provision"] * 4 + ["update"])
 STATUSES = st.sampled_from(["SUCCEEDED", "FAILED"])
 
 
@@ -220,6 +221,14 @@ class JournalMachine(RuleBasedStateMachine):
         if record.state == "owed" and record.key == key and record.worker is process:
             record.worker = None
 
+    @rule(name=RECORDS, operation=OPERATIONS, applies=st.booleans())
+    def a_run_dies(self, name: str, operation: str, applies: bool) -> None:
+        process = self._new()
+        begun: Any = self.begin(process, name, operation)
+        if applies and isinstance(begun, tuple):
+            self.applying(begun)
+        self.die(process)
+
     @rule(target=taken, process=living)
     def claim(self, process: Process) -> Any:
         claimed = {entry.record_id: entry for entry, _ in process.do("claim", "sandbox")}
@@ -262,9 +271,9 @@ class JournalMachine(RuleBasedStateMachine):
             if record.state
         }
         for name, record in self.records.items():
-            for key in (("provision", "SUCCEEDED"), ("update", "FAILED")):
-                is_reported = self.observer.do("is_reported", request_of(name, key), "sandbox")
-                assert is_reported == (record.reported == key)
+            key = record.reported or ("provision", "SUCCEEDED")
+            is_reported = self.observer.do("is_reported", request_of(name, key), "sandbox")
+            assert is_reported == (record.reported == key)
 
     def teardown(self) -> None:
         for process in self.all:
@@ -276,7 +285,7 @@ class JournalMachine(RuleBasedStateMachine):
 TestJournal = JournalMachine.TestCase
 TestJournal.settings = settings(
     max_examples=20,
-    stateful_step_count=30,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
