@@ -12,12 +12,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
-    multiple,
+    precondition,
     rule,
 )
 from journal_worker import work
@@ -62,6 +60,10 @@ class Process:
         self._orders.close()
 
 
+Taken = tuple[Process, str, Entry]
+"""A process, a record, and the entry that it was given: it has to see to that."""
+
+
 @dataclass
 class Record:
     """What the model has of a record."""
@@ -87,41 +89,49 @@ class Record:
 
 
 class JournalMachine(RuleBasedStateMachine):
-    living = Bundle("living")
-    taken: Any = Bundle("taken")
-    """What a process has to see to: itself, the record, and the entry that it was given."""
-
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "journal"
         self.records = {"rec-a": Record(), "rec-b": Record()}
-        self.dead: set[Process] = set()
         self.observer = Process(self.path)
-        self.all = [self.observer]
+        self.living: list[Process] = []
+        self.runs: list[Taken] = []
+        self.owed: list[Taken] = []
 
-    @initialize(target=living)
-    def first(self) -> Process:
-        return self._new()
+    @initialize()
+    def first(self) -> None:
+        self.start()
 
-    @rule(target=living)
-    def start(self) -> Process:
-        return self._new()
+    @rule()
+    def another(self) -> None:
+        self.start()
 
-    def _new(self) -> Process:
-        self.all.append(Process(self.path))
-        return self.all[-1]
+    def start(self) -> None:
+        self.living.append(Process(self.path))
 
-    @rule(process=consumes(living))
-    def die(self, process: Process) -> None:
+    @rule(data=st.data())
+    @precondition(lambda self: len(self.living) > 1)
+    def die(self, data: st.DataObject) -> None:
+        self.end(self.one_of(data, self.living))
+
+    def end(self, process: Process) -> None:
         process.die()
-        self.dead.add(process)
+        self.living.remove(process)
+        self.runs = [taken for taken in self.runs if taken[0] is not process]
+        self.owed = [taken for taken in self.owed if taken[0] is not process]
         for record in self.records.values():
             if record.worker is process:
                 record.worker = None
 
-    @rule(target=taken, process=living, name=RECORDS, operation=OPERATIONS)
-    def begin(self, process: Process, name: str, operation: str) -> Any:
+    def one_of(self, data: st.DataObject, things: list[Any]) -> Any:
+        return things[data.draw(st.integers(0, len(things) - 1))]
+
+    @rule(data=st.data(), name=RECORDS, operation=OPERATIONS)
+    def begin(self, data: st.DataObject, name: str, operation: str) -> None:
+        self.begun(self.one_of(data, self.living), name, operation)
+
+    def begun(self, process: Process, name: str, operation: str) -> None:
         record, key = self.records[name], (operation, "FAILED")
         state, presumed = record.seen()
         is_other = bool(state) and state != "refused" and record.key[0] != operation
@@ -131,77 +141,87 @@ class JournalMachine(RuleBasedStateMachine):
         elif is_other or state == "running":
             assert (entry.state, entry.operation) == (state, record.key[0])
             assert entry.own == (record.worker is process)
-            return multiple()
         elif state in ("", "refused", "died"):
             record.has("running", key, process)
             assert (entry.state, entry.own) == ("running", True)
-            return process, name, entry
+            self.runs.append((process, name, entry))
         elif presumed and not record.worker:
             record.has("owed", key, process, presumed=True)
             assert (entry.state, entry.own, entry.presumed) == ("owed", True, True)
-            return process, name, entry
+            self.owed.append((process, name, entry))
         else:
             assert entry.state == "owed"
             assert entry.held == (record.worker not in (None, process))
         assert not entry.own or record.worker is process
-        return multiple()
 
-    @rule(target=taken, process=living, name=RECORDS, operation=OPERATIONS, status=STATUSES)
-    def owe(self, process: Process, name: str, operation: str, status: str) -> Any:
+    @rule(data=st.data(), name=RECORDS, operation=OPERATIONS, status=STATUSES)
+    def owe(self, data: st.DataObject, name: str, operation: str, status: str) -> None:
+        process = self.one_of(data, self.living)
         record, key = self.records[name], (operation, status)
         state, presumed = record.seen()
         entry = process.do("owe", request_of(name, key), "sandbox", None)
         if record.reported == key:
             assert (entry.state, entry.own) == ("reported", False)
-            return multiple()
+            return
         stands = record.reported is not None and record.reported[0] != operation
         if state not in ("", "refused") and record.worker is not process:
             stands |= state == "running" or record.key[0] != operation
             stands |= state == "owed" and presumed and record.worker is not None
             stands |= state == "owed" and not presumed and record.key != key
         assert entry.own != stands
-        if stands:
-            return multiple()
-        record.has("owed", key, process)
-        assert (entry.state, entry.presumed) == ("owed", False)
-        return process, name, entry
+        if not stands:
+            record.has("owed", key, process)
+            assert (entry.state, entry.presumed) == ("owed", False)
+            self.owed.append((process, name, entry))
 
-    @rule(one=taken)
-    def applying(self, one: tuple[Process, str, Entry]) -> None:
-        process, name, entry = one
+    @rule(data=st.data())
+    @precondition(lambda self: self.runs)
+    def apply(self, data: st.DataObject) -> None:
+        self.applying(self.one_of(data, self.runs))
+
+    def applying(self, taken: Taken) -> None:
+        process, name, entry = taken
         record = self.records[name]
-        if process not in self.dead:
-            process.do("applying", entry)
-            if record.state == "running" and record.worker is process:
-                record.applying = True
+        process.do("applying", entry)
+        if record.state == "running" and record.worker is process:
+            record.applying = True
 
-    @rule(one=consumes(taken))
-    def abandon(self, one: tuple[Process, str, Entry]) -> None:
-        process, name, entry = one
+    @rule(data=st.data())
+    @precondition(lambda self: self.runs)
+    def abandon(self, data: st.DataObject) -> None:
+        process, name, entry = self.one_of(data, self.runs)
         record = self.records[name]
-        if process not in self.dead:
-            process.do("abandon", entry)
-            if record.state == "running" and record.worker is process:
-                record.has("", ("", ""), None)
+        process.do("abandon", entry)
+        if record.state == "running" and record.worker is process:
+            record.has("", ("", ""), None)
 
-    @rule(one=consumes(taken))
-    def settle(self, one: tuple[Process, str, Entry]) -> None:
-        process, name, entry = one
+    @rule(name=RECORDS, operation=OPERATIONS, applies=st.booleans())
+    def a_run_dies(self, name: str, operation: str, applies: bool) -> None:
+        self.start()
+        process, before = self.living[-1], len(self.runs)
+        self.begun(process, name, operation)
+        if applies and len(self.runs) > before:
+            self.applying(self.runs[-1])
+        self.end(process)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.owed)
+    def settle(self, data: st.DataObject) -> None:
+        process, name, entry = self.one_of(data, self.owed)
         record, key = self.records[name], (entry.operation, entry.status)
-        if process in self.dead or entry.state != "owed":
-            return
         process.do("settle", [entry])
-        if record.state and record.key == key:
+        self.owed.remove((process, name, entry))
+        if record.state in ("owed", "refused") and record.key == key:
             record.reported = key
             record.has("", ("", ""), None)
 
-    @rule(one=consumes(taken))
-    def refuse(self, one: tuple[Process, str, Entry]) -> None:
-        process, name, entry = one
+    @rule(data=st.data())
+    @precondition(lambda self: self.owed)
+    def refuse(self, data: st.DataObject) -> None:
+        process, name, entry = self.one_of(data, self.owed)
         record, key = self.records[name], (entry.operation, entry.status)
-        if process in self.dead or entry.state != "owed":
-            return
         now = process.do("refuse", entry, "No")
+        self.owed.remove((process, name, entry))
         if record.state != "owed" or record.key != key:
             assert now is None
         elif record.reported:
@@ -211,26 +231,19 @@ class JournalMachine(RuleBasedStateMachine):
             assert (now.state, now.last_error) == ("refused", "No")
             record.has("refused", key, None)
 
-    @rule(one=consumes(taken))
-    def keep(self, one: tuple[Process, str, Entry]) -> None:
-        process, name, entry = one
+    @rule(data=st.data())
+    @precondition(lambda self: self.owed)
+    def keep(self, data: st.DataObject) -> None:
+        process, name, entry = self.one_of(data, self.owed)
         record, key = self.records[name], (entry.operation, entry.status)
-        if process in self.dead or entry.state != "owed":
-            return
         process.do("keep", entry, "Not now")
+        self.owed.remove((process, name, entry))
         if record.state == "owed" and record.key == key and record.worker is process:
             record.worker = None
 
-    @rule(name=RECORDS, operation=OPERATIONS, applies=st.booleans())
-    def a_run_dies(self, name: str, operation: str, applies: bool) -> None:
-        process = self._new()
-        begun: Any = self.begin(process, name, operation)
-        if applies and isinstance(begun, tuple):
-            self.applying(begun)
-        self.die(process)
-
-    @rule(target=taken, process=living)
-    def claim(self, process: Process) -> Any:
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        process = self.one_of(data, self.living)
         claimed = {entry.record_id: entry for entry, _ in process.do("claim", "sandbox")}
         expected = set()
         for name, record in self.records.items():
@@ -241,10 +254,11 @@ class JournalMachine(RuleBasedStateMachine):
                 expected.add(name)
                 record.has("owed", record.key, process, presumed=presumed)
         assert set(claimed) == expected
-        return multiple(*((process, name, entry) for name, entry in claimed.items()))
+        self.owed += [(process, name, entry) for name, entry in claimed.items()]
 
-    @rule(process=living, name=RECORDS)
-    def forget(self, process: Process, name: str) -> None:
+    @rule(data=st.data(), name=RECORDS)
+    def forget(self, data: st.DataObject, name: str) -> None:
+        process = self.one_of(data, self.living)
         record = self.records[name]
         state, _ = record.seen()
         found = [entry.state for entry in process.do("forget", name)]
@@ -276,9 +290,8 @@ class JournalMachine(RuleBasedStateMachine):
             assert is_reported == (record.reported == key)
 
     def teardown(self) -> None:
-        for process in self.all:
-            if process not in self.dead:
-                process.die()
+        for process in [self.observer, *self.living]:
+            process.die()
         shutil.rmtree(self.folder)
 
 
