@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from workflow_result import request as requests
-from workflow_result.journal import Journal
+from workflow_result.journal.sqlite import SQLiteJournal
 
 
 def make(path: Path, state: str, count: int) -> None:
     """Make the journal `path` with `count` results that are owed, or reported long ago."""
-    journal = Journal(path)
+    journal = SQLiteJournal(path)
     for number in range(count if state == "owed" else 1):
         members = {
             "WorkflowToken": "965d4597-3088-41ae-87dc-3498daf1d69d",
@@ -19,10 +19,10 @@ def make(path: Path, state: str, count: int) -> None:
             "Outputs": [{"OutputKey": "url", "OutputValue": "https://www.example.com"}],
         }
         request = requests.check(requests.Draft(members), "provision")
-        digest = journal.owe(request, "sandbox", "us-east-1")
+        owed = journal.owe(request, "sandbox", "us-east-1")
     if state == "reported":
-        assert digest is not None  # nothing was reported before
-        journal.settle([digest])
+        assert owed.own  # nothing was reported before
+        journal.settle([owed])
     journal.close()
     if state == "reported":
         _repeat(path, count)

@@ -1,5 +1,6 @@
 """What the tests share: main.py as a process, and a sandbox where AWS would be."""
 
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from workflow_result import secret
 
 if TYPE_CHECKING:
     from engine_cli import Engine
+    from journal_cli import Desk
 
 # In the background, interrupts are ignored, and so they would be by what the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -176,6 +178,49 @@ def engine(tmp_path: Path, sandbox: Sandbox) -> Iterator["Engine"]:
 
     yield Engine(tmp_path, sandbox)
     kill_left_over(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def waiting_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox with records enough for every test to take its own."""
+    with sandboxes(tmp_path_factory.mktemp("sandbox")) as start:
+        yield start(*(f"--record=rec-{n}" for n in range(2000)))
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def record() -> str:
+    """A record that no other test has."""
+    return f"rec-{next(_numbers)}"
+
+
+@pytest.fixture
+def records() -> Callable[[int], list[str]]:
+    return lambda count: [f"rec-{next(_numbers)}" for _ in range(count)]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, waiting_sandbox: Sandbox) -> Iterator["Desk"]:
+    """A journal, and main.py to work on it; what that leaves running is ended."""
+    from engine_cli import kill_left_over
+    from journal_cli import Desk
+
+    yield Desk(tmp_path / "desk", waiting_sandbox)
+    kill_left_over(tmp_path / "desk")
+
+
+@pytest.fixture
+def new_desk(
+    tmp_path: Path, start_sandbox: Callable[..., Sandbox]
+) -> Iterator[Callable[..., "Desk"]]:
+    """Desks with a sandbox of their own, for one that misbehaves, or to count its calls."""
+    from engine_cli import kill_left_over
+    from journal_cli import Desk
+
+    yield lambda *options: Desk(tmp_path / "desk", start_sandbox(*options))
+    kill_left_over(tmp_path / "desk")
 
 
 @contextmanager

@@ -1,17 +1,30 @@
 """What the tests of the journal and torture.py share: main.py on one journal, and its traces."""
 
 import json
+import os
+import pty
+import queue
+import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import CREDENTIALS, MAIN, Outcome, Sandbox, clean_environment
+import pytest
+from conftest import CREDENTIALS, MAIN, Outcome, Sandbox, clean_environment, endpoint
+from engine_cli import read_until
 
 from workflow_result import request as requests
-from workflow_result.journal import Entry, Journal
+from workflow_result.journal import Entry
+from workflow_result.journal.sqlite import SQLiteJournal
+
+JOURNAL = "workflow_result.journal.sqlite:SQLiteJournal"
+SEND = "workflow_result.delivery:Delivery.send"
 
 MARK = "Zq7-"
 """Every few characters of each token, so that the smallest remainder of one is found."""
@@ -120,7 +133,7 @@ class Desk:
         **more: Any,
     ) -> None:
         """Have these results in the journal, as if they could not be delivered."""
-        journal = Journal(self.journal)
+        journal = SQLiteJournal(self.journal)
         for record_id in record_ids:
             draft = requests.Draft(a_request(record_id, **more))
             journal.owe(requests.check(draft, "provision"), destination, region)
@@ -129,10 +142,16 @@ class Desk:
     # --- what it leaves ---------------------------------------------------------------------
 
     def pending(self) -> dict[str, Entry]:
-        journal = Journal(self.journal)
+        journal = SQLiteJournal(self.journal)
         entries = journal.pending()
         journal.close()
         return {entry.record_id: entry for entry in entries}
+
+    @contextmanager
+    def table(self) -> Iterator[sqlite3.Connection]:
+        """The journal's database, to look at or to change it behind the program's back."""
+        with closing(sqlite3.connect(self.journal)) as database, database:
+            yield database
 
     def tokens(self, record_id: str) -> set[str]:
         """The IdempotencyTokens under which Service Catalog was asked to end this record."""
@@ -146,3 +165,63 @@ class Desk:
 def ended(process: subprocess.Popen[bytes]) -> Outcome:
     stdout, stderr = process.communicate()
     return Outcome(process.returncode, stdout.decode(), stderr.decode())
+
+
+def hold_run(desk: Desk, record: str, **settings: Any) -> subprocess.Popen[bytes]:
+    """A `run` in the middle of Terraform's apply."""
+    (desk.artifact / "hold").touch()
+    process = desk.start(*desk.run_options, stdin=a_message(record), **settings)
+    read_until(process, "applying")
+    return process
+
+
+@contextmanager
+def held_calls(desk: Desk) -> Iterator[queue.Queue[queue.Queue[tuple[int, bytes]]]]:
+    """Have the desk call an endpoint where each call waits for its answer to be put."""
+    calls: queue.Queue[queue.Queue[tuple[int, bytes]]] = queue.Queue()
+
+    def answer(*_: Any) -> tuple[int, bytes]:
+        call: queue.Queue[tuple[int, bytes]] = queue.Queue()
+        calls.put(call)
+        return call.get()
+
+    with endpoint(answer) as url:
+        desk.environment |= {"AWS_ENDPOINT_URL_SERVICE_CATALOG": url, "AWS_MAX_ATTEMPTS": "1"}
+        yield calls
+
+
+def wait_for_call(desk: Desk) -> None:
+    while not desk.sandbox.calls():
+        time.sleep(0.05)
+
+
+def on_terminal(desk: Desk, *arguments: str) -> str:
+    """What main.py says where stderr is a terminal."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.dup2(theirs, 2)
+
+    process = desk.start(*arguments, before=take_terminal)
+    os.close(theirs)
+    said = b""
+    try:
+        while piece := os.read(ours, 4096):
+            said += piece
+    except OSError:  # Linux's way to say that the other side is closed
+        pass
+    os.close(ours)
+    process.communicate()
+    return said.decode()
+
+
+def through_strace(*options: str) -> list[str | Path]:
+    """What starts main.py under strace; the test is skipped where that is impossible."""
+    if (
+        not shutil.which("strace")
+        or subprocess.run(["strace", "true"], capture_output=True).returncode
+    ):
+        pytest.skip("strace is missing or not allowed")
+    script = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+    output = [] if "-o" in options else ["-o", "/dev/null"]
+    return ["-c", script, "strace", "-f", *output, *options, sys.executable, MAIN]

@@ -28,18 +28,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from conftest import CREDENTIALS, MAIN, Sandbox, sandboxes
-from journal_cli import Desk, a_message, a_request
+from journal_cli import JOURNAL, SEND, Desk, a_message, a_request
 
 from workflow_result import reporting
 from workflow_result.delivery import Delivery
-from workflow_result.journal import Journal, JournalProblem
+from workflow_result.journal import JournalProblem
+from workflow_result.journal.sqlite import SQLiteJournal
 from workflow_result.reporting import AT_ONCE, resend
 
-JOURNAL = "workflow_result.journal:Journal"
-SEND = "workflow_result.delivery:Delivery.send"
 STEPS = [
     *(f"{JOURNAL}.{name}" for name in ("__init__", "begin", "owe", "settle", "refuse", "keep")),
-    *(f"{JOURNAL}.{name}" for name in ("claim", "close", "_enter", "_enter:2", "_drop")),
+    *(f"{JOURNAL}.{name}" for name in ("claim", "close", "_enter", "_enter:2", "applying")),
     *(
         "sqlite3:connect",
         SEND,
@@ -160,7 +159,7 @@ def every_system_call(what: str, desk: Desk, records: Iterator[str], figures: Fi
         killed = figures.killed(process)
         taken.update(in_charge(desk, used))
         # The next command clears away what a killed one leaves, and brings it to an end.
-        journal = Journal(desk.journal)
+        journal = SQLiteJournal(desk.journal)
         resend(journal, delivery, None, progress=False)
         journal.close()
         figures.found("token left", [str(file) for file in desk.leftovers()])

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +31,9 @@ from workflow_result.problem import (
 )
 from workflow_result.schemas import API_OPERATIONS, schema_file
 from workflow_result.secret import REAL_LENGTH, keep_secret
+
+if TYPE_CHECKING:
+    from workflow_result.journal import Journal
 
 
 def main() -> int:
@@ -135,7 +138,6 @@ request_option = input_option(
 journal_option = click.option(
     "--journal",
     metavar="FILE",
-    type=click.Path(path_type=Path),
     help=f"Where results are kept until they are delivered; else {JOURNAL_VARIABLE}, or a file in "
     "your state directory.",
 )
@@ -209,7 +211,7 @@ def validate(operation: str, partial: bool, input_file: Path | None) -> None:
 def notify(
     operation: str,
     input_file: Path | None,
-    journal: Path | None,
+    journal: str | None,
     region: str | None,
     profile: str | None,
     endpoint_url: str | None,
@@ -281,7 +283,7 @@ def run(
     timeout: int | None,
     lock_timeout: int,
     input_file: Path | None,
-    journal: Path | None,
+    journal: str | None,
     region: str | None,
     profile: str | None,
     endpoint_url: str | None,
@@ -331,7 +333,7 @@ def run(
 @aws_options
 @debug_option
 def resend(
-    journal: Path | None, region: str | None, profile: str | None, endpoint_url: str | None
+    journal: str | None, region: str | None, profile: str | None, endpoint_url: str | None
 ) -> None:
     """Send every result that is still owed.
 
@@ -343,11 +345,12 @@ def resend(
     Example:
       MAIN_PY resend
     """
+    opened = _existing_journal(journal)
+    if not opened:
+        return
     from workflow_result.delivery import Delivery
-    from workflow_result.journal import Journal
     from workflow_result.reporting import AT_ONCE, resend
 
-    opened = Journal(_journal_path(journal), make=False)
     try:
         delivery = Delivery(region, profile, endpoint_url, AT_ONCE)
         on_terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -360,24 +363,25 @@ def resend(
 @cli.command()
 @journal_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, for programs.")
+@click.option(
+    "--check", is_flag=True, help="Exit with 75 where something is owed, 69 where it was refused."
+)
 @debug_option
-def pending(journal: Path | None, as_json: bool) -> None:
+def pending(journal: str | None, as_json: bool, check: bool) -> None:
     """List the results that Service Catalog does not have.
 
-    running: Terraform is at work; owed: `resend` sends it; refused: kept for you to look at.
+    running: Terraform is at work; died: that ended before it changed anything, and the message may
+    be run again; owed: `resend` sends it; refused: kept for you to look at.
 
     \b
     Example:
       MAIN_PY pending --json
     """
-    from workflow_result.journal import Journal, NoJournal
-
-    try:
-        opened = Journal(_journal_path(journal), make=False)
-    except NoJournal:
+    opened = _existing_journal(journal)
+    if not opened:
         if as_json:
             _print("[]")
-        raise
+        return
     try:
         entries = opened.pending()
     finally:
@@ -397,7 +401,16 @@ def pending(journal: Path | None, as_json: bool) -> None:
     ]
     if as_json:
         _print(json.dumps(rows, indent=2))
-        return
+    else:
+        _print_pending(rows)
+    states = {entry.state for entry in entries}
+    if check and states & {"owed", "died"}:
+        raise click.exceptions.Exit(ExitCode.NOT_DELIVERED)
+    if check and "refused" in states:
+        raise click.exceptions.Exit(ExitCode.REFUSED)
+
+
+def _print_pending(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         tries = f"tried {row['tries']} times" if row["tries"] != 1 else "tried once"
         where = f"{row['destination']} {row['region'] or ''}".rstrip()
@@ -410,13 +423,72 @@ def pending(journal: Path | None, as_json: bool) -> None:
         say("nothing is owed")
 
 
-def _journal_path(option: Path | None) -> Path:
+@cli.command()
+@click.argument("record_id", metavar="RECORD")
+@journal_option
+@debug_option
+def forget(record_id: str, journal: str | None) -> None:
+    """Strike off what is owed or refused of a record.
+
+    Nothing is sent: the record stays as Service Catalog has it, until another result is reported.
+    A run that goes on, and what another process is sending, are left alone.
+
+    \b
+    Example:
+      MAIN_PY forget rec-demo
+    """
+    opened = _existing_journal(journal)
+    try:
+        entries = opened.forget(record_id) if opened else []
+    finally:
+        if opened:
+            opened.close()
+    if not entries:
+        raise Problem(ExitCode.INVALID, f"{record_id}: the journal knows nothing of it")
+    for entry in entries:
+        what = f"{entry.operation} {entry.status}, for {entry.destination}"
+        if entry.state == "reported":
+            say(f"{record_id}: reported, there is nothing to forget: {what}")
+        elif entry.held:
+            say(f"{record_id}: not struck off, another process works on it: {what}")
+        else:
+            was = "died" if entry.state == "died" else f"was {entry.state}"
+            say(f"{record_id}: struck off: {what}, which {was}")
+    if any(entry.held for entry in entries):
+        raise click.exceptions.Exit(ExitCode.NOT_DELIVERED)
+
+
+def _existing_journal(option: str | None) -> "Journal | None":
+    """Open the journal, which has to be there where it is named; the default one may be missing."""
+    from workflow_result.journal import NoJournal
+    from workflow_result.journal.sqlite import SQLiteJournal
+
+    path = _journal_path(option)
+    try:
+        return SQLiteJournal(path, make=False)
+    except NoJournal:
+        if option or os.environ.get(JOURNAL_VARIABLE):
+            raise
+        say(f"nothing is owed: there is no journal {path}")
+        return None
+
+
+def _journal_path(option: str | None) -> Path:
     named = option or os.environ.get(JOURNAL_VARIABLE)
     if named:
+        if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", named):
+            allowed = "name a file"
+            if scheme[0].lower() == "dynamodb":
+                allowed = f"dynamodb:// is not supported yet, {allowed}"
+            raise Problem(ExitCode.SETUP, f"the journal {named} cannot be used: {allowed}")
         return Path(named)
     from platformdirs import user_state_path
 
-    return user_state_path("workflow-result", appauthor=False) / "journal.sqlite3"
+    try:
+        folder = user_state_path("workflow-result", appauthor=False)
+    except RuntimeError:  # no HOME, and a user without an entry in /etc/passwd
+        folder = Path("~")
+    return folder / "journal.sqlite3"
 
 
 @cli.command()

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workflow_result.delivery import Delivery
-from workflow_result.journal import Entry, Journal, JournalProblem
+from workflow_result.journal import Entry, Journal, JournalProblem, State
+from workflow_result.journal.sqlite import SQLiteJournal
 from workflow_result.problem import ExitCode, Problem, Style, say, say_traceback
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -25,20 +26,23 @@ DEFECT = "a defect of this program: `notify --debug` shows it"
 """Why a result is still owed that was never sent, though nothing was wrong with it."""
 
 
+_ARTICLES = {"provision": "a", "update": "an", "terminate": "a"}
+
+
 class Reporter:
     """Reports results with a journal where there is one, and all the same where there is none.
 
-    Raises `JournalProblem` where the journal can be read by others. Every other fault of it is
-    told as a warning: the result is worth more than the journal.
+    Raises `JournalProblem` where others can get at the journal. Every other fault of it is told as
+    a warning: the result is worth more than the journal.
     """
 
     def __init__(self, journal_path: Path, delivery: Delivery) -> None:
         self.delivery = delivery
         self._journal: Journal | None = None
-        self._run: str | None = None
+        self._run: Entry | None = None
         self._warned = False
         with self._without_journal():
-            self._journal = Journal(journal_path)
+            self._journal = SQLiteJournal(journal_path)
 
     def is_reported(self, request: Request) -> bool:
         """Whether the journal knows that this very request was reported."""
@@ -51,66 +55,87 @@ class Reporter:
     def begin(self, if_it_dies: Request) -> Entry | None:
         """Enter a run: `if_it_dies` is owed if this process ends before `report`.
 
-        Returns the entry of the record's result where one was reported before. Raises `Problem`
-        where there is a run that goes on, or a result that is owed. Neither is to be run again.
+        Returns None where it is to go on. Returns the entry of the record's result where one was
+        reported before, or is now: FAILED, after a run that died while it applied. Raises `Problem`
+        where there is a run that goes on, or a result that is owed. None of these is run again.
         """
+        entry = None
         with self._without_journal():
             if self._journal:
-                begun = self._journal.begin(
+                entry = self._journal.begin(
                     if_it_dies, self.delivery.destination, self.delivery.region
                 )
-                if isinstance(begun, str):
-                    self._run = begun
-                elif begun.state == "reported":
-                    return begun
-                else:
-                    raise Problem(ExitCode.NOT_DELIVERED, _is_begun(begun))
-        return None
+        if entry is None:
+            return None
+        if entry.own and entry.state == State.RUNNING:
+            self._run = entry
+            return None
+        if entry.own:
+            say(f"{entry.record_id}: an earlier run of it died; that is FAILED, nothing was run")
+            self._deliver(if_it_dies, entry)
+        elif entry.state == State.REPORTED and entry.operation == if_it_dies.operation:
+            say(f"{entry.record_id}: reported before, says the journal; nothing was run")
+        else:
+            raise _in_the_way(entry, if_it_dies, of_run=True)
+        return entry
+
+    def applying(self) -> None:
+        """Note that the run begins to change things: from now on it is FAILED if it dies."""
+        with self._without_journal():
+            if self._journal and self._run:
+                self._journal.applying(self._run)
 
     def abandon(self) -> None:
         """Strike the run off that `begin` entered: it has changed nothing, or its result was sent
         and could not be entered."""
         with self._without_journal():
             if self._journal and self._run:
-                self._journal.drop(self._run)
+                self._journal.abandon(self._run)
 
     def report(self, request: Request) -> None:
         """Report a result, instead of the run that `begin` entered where there was one.
 
-        Returns when Service Catalog has it. Raises `Problem` where it has not.
+        It is in the journal before anything else is done for it. Returns when Service Catalog has
+        it. Raises `Problem` where it has not, or where something stands against this result.
         """
-        digest = None
+        entry = None
         with self._without_journal():
             if self._journal:
-                digest = self._journal.owe(
-                    request, self.delivery.destination, self.delivery.region, self._run
-                )
-                if digest is None:  # another process was faster
-                    return
+                entry = self._journal.owe(request, self.delivery.destination, self.delivery.region)
+        if entry is None or entry.own:
+            self._deliver(request, entry)
+        elif entry.state != State.REPORTED or entry.operation != request.operation:
+            raise _in_the_way(entry, request, of_run=False)
+        # Else another process was faster.
+
+    def _deliver(self, request: Request, entry: Entry | None) -> None:
+        """Send what `entry` owes, or what could not be entered."""
         try:
             self.delivery.send(request)
         except NotDelivered as error:
             kept = "It is saved: `resend` sends it"
-            if not digest:
+            if not entry:
                 self.abandon()
                 kept = "It is not saved: `notify` the same again, it reports nothing twice"
                 if error.refused:
                     kept = "It is not saved"
             with self._without_journal():
-                if self._journal and digest:
-                    put_back(self._journal, digest, error)
-                    if error.refused:
+                if self._journal and entry:
+                    now = put_back(self._journal, entry, error)
+                    if now and now.state == State.REPORTED:
+                        kept = f"It stays reported as {now.status or 'it was'}"
+                    elif error.refused:
                         kept = "It is kept as refused and not sent again"
             raise _problem(request, error, kept) from error
         except Exception:
             with self._without_journal():
-                if self._journal and digest:
-                    self._journal.keep(digest, DEFECT)
+                if self._journal and entry:
+                    self._journal.keep(entry, DEFECT)
             raise
         with self._without_journal():
-            if self._journal and digest:
-                self._journal.settle([digest])
-        if not digest:
+            if self._journal and entry:
+                self._journal.settle([entry])
+        if not entry:
             self.abandon()
 
     def close(self) -> None:
@@ -152,7 +177,7 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     causes: list[str] = []
 
     def keep(entry: Entry, cause: str) -> None:
-        journal.keep(entry.digest, cause)
+        journal.keep(entry, cause)
         causes.append(cause)
         if progress:
             say(f"{entry.record_id}: {cause}")
@@ -164,9 +189,9 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
             entry = waiting[future]
             try:
                 future.result()
-                delivered.append(entry.digest)
+                delivered.append(entry)
             except NotDelivered as error:
-                refused += put_back(journal, entry.digest, error)
+                refused += put_back(journal, entry, error) is not None
                 causes.append(error.cause)
                 if progress:
                     state = "refused" if error.refused else "not reported"
@@ -198,9 +223,13 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
         finally:
             pool.shutdown(cancel_futures=True)
             take([future for future in waiting if future.done() and not future.cancelled()])
-    destinations = [e.destination for e in journal.pending() if e.state == "owed"]
+    entries = journal.pending()
+    destinations = [entry.destination for entry in entries if entry.state == State.OWED]
     still_owed = destinations.count(delivery.destination)
     summary = f"{reported} reported, {refused} refused, {still_owed} still owed"
+    died = [e.state for e in entries if e.destination == delivery.destination].count(State.DIED)
+    if died:
+        summary += f", {died} may be run again"
     if left_alone := len(destinations) - still_owed:
         other = "AWS" if delivery.destination == "sandbox" else "a sandbox"
         summary += f", {left_alone} for {other} left alone"
@@ -212,18 +241,40 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE
 
 
-def put_back(journal: Journal, digest: str, error: NotDelivered) -> bool:
-    """Note in the journal why a result was not delivered. Returns whether it is refused now."""
+def put_back(journal: Journal, entry: Entry, error: NotDelivered) -> Entry | None:
+    """Note in the journal why a result was not delivered.
+
+    Returns what the journal has then where Service Catalog has refused it; None where it is owed
+    still, or another process has seen to it.
+    """
     if error.refused:
-        return journal.refuse(digest, error.cause)
-    journal.keep(digest, error.cause)
-    return False
+        return journal.refuse(entry, error.cause)
+    journal.keep(entry, error.cause)
+    return None
 
 
-def _is_begun(entry: Entry) -> str:
-    if entry.state == "running":
-        return f"{entry.record_id}: another process runs Terraform for it; nothing was run"
-    return f"{entry.record_id}: its result is owed, `resend` sends it; nothing was run"
+def _in_the_way(entry: Entry, request: Request, *, of_run: bool) -> Problem:
+    """Why `entry` does not let a run begin, or the result `request` be sent."""
+    record_id, was = entry.record_id, "nothing was run" if of_run else "nothing was sent"
+    if entry.operation != request.operation:
+        kinds = [f"{_ARTICLES[o]} {o}" for o in (entry.operation, request.operation)]
+        check = was if of_run else "check --operation"
+        line = f"{record_id}: the journal has it as {kinds[0]}, not {kinds[1]}: {check}"
+        return Problem(ExitCode.INVALID, line)
+    if entry.state == State.RUNNING:
+        line = f"{record_id}: another process runs Terraform for it; {was}"
+        if not of_run:
+            line += f". Where that hangs, end it, then `forget {record_id}`"
+    elif entry.held and entry.presumed:
+        line = f"{record_id}: another process reports that its run died; {was}"
+    elif of_run:
+        line = f"{record_id}: its result is owed, `resend` sends it; {was}"
+    else:
+        line = (
+            f"{record_id}: another result of it is owed, {entry.status}: `resend` sends it; {was}. "
+            f"If that one is wrong, `forget {record_id}` and notify this one again"
+        )
+    return Problem(ExitCode.NOT_DELIVERED, line)
 
 
 def _problem(request: Request, error: NotDelivered, kept: str) -> Problem:

@@ -37,6 +37,7 @@ def carry_out(
                 code = ExitCode.SETUP if error.setup else ExitCode.NOT_DELIVERED
                 line = f"{message.record_id}: nothing was applied: {error.cause}"
                 raise Problem(code, line) from error
+            reporter.applying()
 
         try:
             ending = TerraformRun(message, settings, stop_requests, before_apply).run()
@@ -70,7 +71,6 @@ def _begin(if_it_dies: Request, reporter: Reporter) -> tuple[Mapping[str, Any], 
     earlier = reporter.begin(if_it_dies)
     if not earlier:
         return None
-    say(f"{earlier.record_id}: reported before, says the journal; nothing was run")
     members = {
         "RecordId": earlier.record_id,
         "Status": earlier.status,

@@ -1,0 +1,19 @@
+"""A process that does with a journal what it is told, for the tests of the model."""
+
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from workflow_result.journal.sqlite import SQLiteJournal
+
+
+def work(path: Path, orders: Connection) -> None:
+    """Call the methods of a journal as they come, until there are no more; then die."""
+    journal = SQLiteJournal(path)
+    journal._database.read("PRAGMA synchronous = OFF")  # nobody cuts the power here
+    while True:
+        try:
+            method, arguments = orders.recv()
+        except EOFError:
+            os._exit(1)
+        orders.send(getattr(journal, method)(*arguments))
