@@ -27,7 +27,7 @@ def test_refusal_in_the_readme_is_what_is_said(program: Program) -> None:
 
 def test_every_command_and_exit_code_is_in_the_readme(program: Program) -> None:
     listed = re.findall(r"^  (\w+)  +", program("--help").stdout.partition("Commands:")[2], re.M)
-    assert len(listed) == 7
+    assert len(listed) == 8
     assert all(f"| `{command}` |" in README for command in listed)
     from workflow_result.problem import ExitCode
 

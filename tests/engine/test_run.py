@@ -127,7 +127,8 @@ class TestSuccess:
         engine.configure(GREETING)
         assert engine.run().code == 0
         engine.sandbox = start_sandbox()
-        outcome = engine.run(message=MESSAGE | {"operation": "UPDATE_PROVISIONED_PRODUCT"})
+        update = MESSAGE | {"operation": "UPDATE_PROVISIONED_PRODUCT"}
+        outcome = engine.run(message=update, WORKFLOW_RESULT_JOURNAL=str(engine.home / "j" / "j"))
         assert outcome.code == 0
         assert "0 added, 0 changed, 0 destroyed" in outcome.stderr
         assert engine.outputs() == {"greeting": "hello nobody"}
@@ -141,7 +142,10 @@ class TestSuccess:
         engine.configure(GREETING)
         assert engine.run().code == 0
         engine.sandbox = start_sandbox()
-        outcome = engine.run(message=TERMINATE | {"operation": spelling})
+        terminate = TERMINATE | {"operation": spelling}
+        outcome = engine.run(
+            message=terminate, WORKFLOW_RESULT_JOURNAL=str(engine.home / "j" / "j")
+        )
         assert outcome.code == 0, outcome.stderr
         assert outcome.json["operation"] == "terminate"
         assert "1 destroyed" in outcome.stderr

@@ -1,5 +1,6 @@
 """The journal and `run`: a message is run once, and a run that died is FAILED."""
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -192,15 +193,21 @@ class TestRun:
         assert [desk.run("rec-demo").code for _ in range(2)] == [69, 0]
 
 
-def test_result_is_owed_before_credentials_are_there(desk: Desk, record: str) -> None:
-    """Here they never come, and then the process is killed: the success stays one."""
+def test_result_is_owed_before_credentials_are_there(new_desk: Any) -> None:
+    """They expire while Terraform runs, and new ones never come; then the process is killed: the
+    success stays one."""
+    desk, record = new_desk("--misbehave", "expired-token:1"), "rec-demo"
     source = desk.home / "credentials"
-    source.write_text("#!/bin/sh\nexec sleep 60\n")
+    keys = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b" * 40}
+    source.write_text(
+        f"#!/bin/sh\n[ ! -e {source}.used ] || exec sleep 60\n"
+        f"touch {source}.used\necho '{json.dumps(keys)}'\n"
+    )
     source.chmod(0o755)
     (desk.home / ".aws").mkdir()
     (desk.home / ".aws" / "config").write_text(f"[default]\ncredential_process = {source}\n")
-    keys: dict[str, Any] = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    process = desk.start(*desk.run_options, stdin=a_message(record), **keys)
+    unset: dict[str, Any] = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    process = desk.start(*desk.run_options, stdin=a_message(record), **unset)
     while not (desk.journal.exists() and desk.pending().get(record, None)):
         time.sleep(0.05)
     while (entry := desk.pending()[record]).state == "running":
@@ -208,5 +215,6 @@ def test_result_is_owed_before_credentials_are_there(desk: Desk, record: str) ->
     process.kill()
     process.communicate()
     assert (entry.state, entry.status) == ("owed", "SUCCEEDED")
-    assert desk.main("resend").code == 0
+    source.write_text(f"#!/bin/sh\necho '{json.dumps(keys)}'\n")
+    assert desk.main("resend", **unset).code == 0
     assert desk.sandbox.status(record) == "SUCCEEDED"
