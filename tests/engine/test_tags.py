@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import provider_mirror
-from engine_cli import MESSAGE, TRACER, Engine
+from engine_cli import MESSAGE, ONE_RESOURCE, TRACER, Engine
 
 from workflow_result.engine.tags import changed_by
 
@@ -136,6 +136,22 @@ def test_tracer_tag_that_a_module_sets_is_seen_in_the_plan(engine: Engine) -> No
         "which Service Catalog would not find the product."
     )
     assert "terraform apply" not in outcome.lines
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        'resource "aws_s3_bucket" "b" {\n  tags = { KEY = "forged" }\n}',
+        'provider "aws" {\n  default_tags {\n    tags = { "KEY" = timestamp() }\n  }\n}',
+    ],
+)
+def test_tracer_tag_that_the_artifact_sets_is_failed(engine: Engine, where: str) -> None:
+    engine.configure(ONE_RESOURCE + where.replace("KEY", TRACER["Key"]))
+    assert engine.run().code == 1
+    assert engine.reason() == (
+        f"The artifact sets the tag {TRACER['Key']} itself, by which Service Catalog would not "
+        "find the product."
+    )
 
 
 def change(actions: list[str], tags: Any, unknown: Any = None) -> dict[str, Any]:

@@ -32,6 +32,8 @@ HOST_DIED = (
 OLDEST = (1, 9)
 """The first Terraform whose `init` has -json."""
 
+NOT_FOUND = ", by which Service Catalog would not find the product"
+
 PLANS = 3
 """How often at the most a run plans, where other runs change the state before it applies."""
 
@@ -129,6 +131,8 @@ class TerraformRun:
         is_terminate = self._message.operation == "terminate"
         if not is_terminate and not declared.has_content:  # it would destroy what is there
             raise _Failed(f"The working directory {self._directory} has nothing to run of its own")
+        if not is_terminate and TRACER_TAG in declared.tag_keys:
+            raise _Failed(f"The artifact sets the tag {TRACER_TAG} itself{NOT_FOUND}")
         given = self._definitions(declared, environment)
         definitions.write(given.text.encode())
         definitions.flush()
@@ -266,10 +270,7 @@ class TerraformRun:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise _Failed("The plan could not be searched for the tracer tag") from None
         if address:
-            raise _Failed(
-                f"The artifact sets the tag {TRACER_TAG} of {address} itself, by which Service "
-                "Catalog would not find the product"
-            )
+            raise _Failed(f"The artifact sets the tag {TRACER_TAG} of {address} itself{NOT_FOUND}")
 
     # --- a step of Terraform ----------------------------------------------------------------
 
