@@ -43,7 +43,7 @@ STEPS = [
         "sqlite3:connect",
         SEND,
         f"{SEND}:2",
-        "workflow_result.engine.terraform:TerraformRun._step:2",
+        "workflow_result.engine.program:Program.step:2",
     ),
 ]
 SYSTEM_CALLS = ["openat", "pwrite64", "fdatasync", "unlink", "ftruncate"]

@@ -11,7 +11,7 @@ from journal_cli import JOURNAL, NOBODY, SEND, Desk, a_request
 
 from workflow_result.journal.sqlite import SQLiteJournal
 
-STEP = "workflow_result.engine.terraform:TerraformRun._step"
+STEP = "workflow_result.engine.program:Program.step"
 
 
 class TestKilled:

@@ -266,7 +266,7 @@ class TestForget:
     def test_run_that_applied_nothing_is_forgotten_too(self, desk: Desk, record: str) -> None:
         desk.run(
             record,
-            **desk.killed("after", "workflow_result.engine.terraform:TerraformRun._step"),
+            **desk.killed("after", "workflow_result.engine.program:Program.step"),
         )
         assert desk.main("forget", record).lines == [
             f"{record}: struck off: terminate FAILED, for sandbox, which died"

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from workflow_result.engine.message import Message, Unusable
-from workflow_result.engine.terraform import HOST_DIED, Settings, TerraformRun
+from workflow_result.engine.terraform import HOST_DIED, Ending, Settings, TerraformRun
 from workflow_result.problem import ExitCode, Problem, Style, say, saying_aside
 from workflow_result.reporting import Reporter
 from workflow_result.request import Request
@@ -44,11 +44,22 @@ def carry_out(
         except (Problem, ImportError):
             reporter.abandon()
             raise
-        request = message.result(ending.outputs, ending.failure_reason)
+        request = _result(message, ending)
         say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
         # From here on a signal changes nothing: a result not reported helps nobody.
         reporter.report(request)
         return request.members, ending.exit_code
+
+
+def _result(message: Message, ending: Ending) -> Request:
+    """The request that tells of this ending: without outputs or with a plain reason where, by some
+    defect, it would be invalid. What happened has to be told all the same."""
+    try:
+        return message.result(ending.outputs, ending.failure_reason)
+    except Problem as problem:
+        for line in problem.lines:
+            say(f"warning: left out of the result: {line}", Style.YELLOW)
+        return message.result([], ending.failure_reason and "Terraform failed.")
 
 
 def end_failed(message: Unusable, reporter: Reporter) -> tuple[Mapping[str, Any], ExitCode]:

@@ -10,12 +10,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from workflow_result.engine.message import TRACER_TAG
+from workflow_result.engine.program import Failed, Program
+from workflow_result.problem import Style, say
 
 VARIABLE = "TF_AWS_DEFAULT_TAGS_"
 """The AWS provider takes what comes after it in a variable's name as the key of a tag."""
@@ -23,75 +25,69 @@ VARIABLE = "TF_AWS_DEFAULT_TAGS_"
 FIRST_PROVIDER = (5, 62)
 """Version of the AWS provider from which on it reads these variables."""
 
-DROPPED = "dropped on the way"
+_NOT_FOUND = ", by which Service Catalog would not find the product"
+
+_DROPPED = "dropped on the way"
 
 _OF_THE_RUN = {"TF_DATA_DIR", "TF_WORKSPACE", "TF_CLI_ARGS", "TF_CLI_ARGS_plan"}
 
 
 def environment(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables for these tags. Raises ValueError where there is none."""
+    """Return the environment variables for these tags. Raises `Failed` where there are none."""
     for key, value in tags.items():
         if "=" in key:
-            raise ValueError(f"The tag {json.dumps(key)} cannot be passed on: its key has a =")
+            raise Failed(f"The tag {json.dumps(key)} cannot be passed on: its key has a =")
         if "\0" in key + value:
-            raise ValueError(f"The tag {json.dumps(key)} cannot be passed on: it has a NUL")
+            raise Failed(f"The tag {json.dumps(key)} cannot be passed on: it has a NUL")
     return {VARIABLE + key: value for key, value in tags.items()}
 
 
-def aws_provider(directory: Path) -> tuple[int, ...] | None:
-    """Return the version of the AWS provider in the lock file of `directory`, None without one."""
-    with suppress(OSError):
-        text = (directory / ".terraform.lock.hcl").read_text("utf-8", "replace")
-        locked = re.search(r'provider "[^"]*/hashicorp/aws" \{\s*version\s*=\s*"([\d.]+)', text)
-        if locked:
-            return tuple(int(number) for number in locked[1].split(".") if number)
-    return None
+def check_arrival(program: Program) -> None:
+    """Raise `Failed` where the AWS provider that `init` has installed would not get the tags."""
+    version = _aws_provider(program.directory)
+    if version is None:
+        return
+    if version < FIRST_PROVIDER:
+        found, wanted = (".".join(map(str, numbers)) for numbers in (version, FIRST_PROVIDER))
+        raise Failed(
+            f"The AWS provider {found} takes no tags from the engine: the artifact needs version "
+            f"{wanted} or later"
+        )
+    if _is_script(program) and _drops_variables(program):
+        raise Failed(
+            f"{program.name} is a script that does not pass the order's tags on to Terraform: its "
+            "shell drops variables with hyphens in their names; have bash run it"
+        )
 
 
-def is_script(program: str, path: str | None) -> bool:
-    """Whether `program`, looked for in the folders of `path`, may drop variables on their way.
+def check_declared(keys: Collection[str], order: Collection[str]) -> None:
+    """Raise `Failed` where the artifact sets the tracer tag among these `keys` of tags.
 
-    dash, Debian's /bin/sh, drops every one whose name is no shell identifier, as the tracer tag's
-    is not.
+    Warns of those of the `order`: they keep the artifact's values.
     """
-    with suppress(OSError), open(shutil.which(program, path=path) or program, "rb") as file:
-        return file.read(2) == b"#!"
-    return False
+    if TRACER_TAG in keys:
+        raise Failed(f"The artifact sets the tag {TRACER_TAG} itself{_NOT_FOUND}")
+    if kept := sorted(set(keys) & set(order)):
+        names = ", ".join(kept)
+        say(f"warning: the artifact sets tags of the order itself: {names}", Style.YELLOW)
 
 
-@contextmanager
-def probe(environment: Mapping[str, str]) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Yield the folder of a configuration whose plan shows `DROPPED` where a variable like those of
-    the tags does not arrive, and the environment to plan it in."""
-    with tempfile.TemporaryDirectory() as folder:
-        variable = f'variable "pro-be" {{ default = "{DROPPED}" }}'
-        Path(folder, "probe.tf").write_text(variable + '\noutput "probe" { value = var.pro-be }\n')
-        kept = {name: v for name, v in environment.items() if name not in _OF_THE_RUN}
-        yield Path(folder), {"TF_VAR_pro-be": "arrived", **kept}
+def check_plan(program: Program, plan: str, value: str) -> None:
+    """Raise `Failed` where something that the file `plan` creates or updates would not get the
+    tracer tag with this `value`.
 
-
-def may_be_changed(directory: Path, environment: Mapping[str, str]) -> bool:
-    """Whether a module of the configuration in `directory`, initialised, mentions the tracer tag or
-    tags that the provider is to ignore."""
-    data = directory / environment.get("TF_DATA_DIR", ".terraform")
-    modules = [{"Dir": "."}]
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        modules += json.loads((data / "modules" / "modules.json").read_bytes())["Modules"]
-    for module in modules:
-        for file in _files(directory / str(module.get("Dir"))):
-            with suppress(OSError):
-                text = file.read_bytes()
-                if TRACER_TAG.encode() in text or b"ignore_tags" in text:
-                    return True
-    return False
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    endings = (".tf", ".tf.json", ".tofu", ".tofu.json", ".tfvars", ".tfvars.json")
-    with suppress(OSError):
-        for file in os.scandir(folder):
-            if file.name.endswith(endings) and file.is_file():
-                yield Path(file.path)
+    Terraform itself has to show the plan, which takes seconds, since each provider is started. It
+    is asked only where a module of the configuration mentions the tag, or tags to be ignored.
+    """
+    if not _may_be_changed(program):
+        return
+    try:
+        _, shown = program.ask("show", "-json", plan)
+        address = changed_by(json.loads(shown), value)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Failed("The plan could not be searched for the tracer tag") from None
+    if address:
+        raise Failed(f"The artifact sets the tag {TRACER_TAG} of {address} itself{_NOT_FOUND}")
 
 
 def changed_by(plan: Any, value: str) -> str | None:
@@ -112,3 +108,62 @@ def changed_by(plan: Any, value: str) -> str | None:
         ):
             return str(resource["address"])
     return None
+
+
+def _aws_provider(directory: Path) -> tuple[int, ...] | None:
+    """The version of the AWS provider in the lock file of `directory`, None without one."""
+    with suppress(OSError):
+        text = (directory / ".terraform.lock.hcl").read_text("utf-8", "replace")
+        locked = re.search(r'provider "[^"]*/hashicorp/aws" \{\s*version\s*=\s*"([\d.]+)', text)
+        if locked:
+            return tuple(int(number) for number in locked[1].split(".") if number)
+    return None
+
+
+def _is_script(program: Program) -> bool:
+    path = shutil.which(program.path, path=program.environment.get("PATH"))
+    with suppress(OSError), open(path or program.path, "rb") as file:
+        return file.read(2) == b"#!"
+    return False
+
+
+def _drops_variables(program: Program) -> bool:
+    """Whether variables like those of the tags are lost on their way to Terraform.
+
+    dash, Debian's /bin/sh, drops every one whose name is no shell identifier, as the tracer tag's
+    is not. A plan of a configuration of its own shows it.
+    """
+    environment = {name: v for name, v in program.environment.items() if name not in _OF_THE_RUN}
+    with tempfile.TemporaryDirectory() as folder:
+        variable = f'variable "pro-be" {{ default = "{_DROPPED}" }}'
+        Path(folder, "probe.tf").write_text(variable + '\noutput "probe" { value = var.pro-be }\n')
+        code, said = program.ask(
+            "plan",
+            "-input=false",
+            "-no-color",
+            directory=Path(folder),
+            environment={"TF_VAR_pro-be": "arrived", **environment},
+        )
+    return code == 0 and _DROPPED.encode() in said
+
+
+def _may_be_changed(program: Program) -> bool:
+    data = program.directory / program.environment.get("TF_DATA_DIR", ".terraform")
+    modules = [{"Dir": "."}]
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        modules += json.loads((data / "modules" / "modules.json").read_bytes())["Modules"]
+    for module in modules:
+        for file in _files(program.directory / str(module.get("Dir"))):
+            with suppress(OSError):
+                text = file.read_bytes()
+                if TRACER_TAG.encode() in text or b"ignore_tags" in text:
+                    return True
+    return False
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    endings = (".tf", ".tf.json", ".tofu", ".tofu.json", ".tfvars", ".tfvars.json")
+    with suppress(OSError):
+        for file in os.scandir(folder):
+            if file.name.endswith(endings) and file.is_file():
+                yield Path(file.path)

@@ -1,0 +1,139 @@
+"""Terraform or OpenTofu as a program: its steps, told as they go, and its answers."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from workflow_result.engine.events import Events
+from workflow_result.engine.process import MAX_LINE, Child, Stopper, signal_name
+from workflow_result.problem import ExitCode, Style, say
+
+OLDEST = (1, 9)
+"""The first Terraform whose `init` has -json."""
+
+
+class Failed(Exception):
+    """The run ends here: what failed, in the words of a headline."""
+
+    def __init__(self, headline: str, exit_code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(headline)
+        self.exit_code = exit_code
+
+
+class Program:
+    """Runs `program` in `directory`, one step after the other, until `stopper` says otherwise.
+
+    `environment` is what it gets, `files` are descriptors that each step inherits. `events` has
+    what it said.
+    """
+
+    def __init__(self, program: str, directory: Path, stopper: Stopper) -> None:
+        # A path is meant from here, not from `directory`.
+        self.path = os.path.abspath(program) if os.sep in program else program
+        self.name = Path(program).name
+        self.directory = directory
+        self.environment: Mapping[str, str] = {}
+        self.files: tuple[int, ...] = ()
+        self.events = Events()
+        self._stopper = stopper
+
+    def step(self, name: str, *options: str) -> None:
+        """Run `terraform NAME` to its end and tell what it says. Raises `Failed`."""
+        self.raise_if_stopped(name)
+        self.events.begin()
+        say(f"{self.name} {name}", Style.BOLD)
+        for file in self.files:  # macOS: /dev/fd/N begins where the last one who used it stopped
+            os.lseek(file, 0, os.SEEK_SET)
+        command = [self.path, name, "-json", "-input=false", *options]
+        try:
+            child = Child(command, self.directory, self.environment, self.files, self._stopper)
+        except FileNotFoundError:
+            headline = f"{self.path} was not found on the engine's machine"
+            raise Failed(headline, ExitCode.SETUP) from None
+        except PermissionError:
+            headline = f"{self.path} cannot be run on the engine's machine"
+            raise Failed(headline, ExitCode.SETUP) from None
+        try:
+            for is_stdout, line in child.lines():
+                self.events.take(line, is_stdout=is_stdout, quiet=name == "apply")
+                if self.events.is_interrupted:
+                    self._stopper.heard()
+        finally:  # whatever went wrong here, Terraform must not go on unseen
+            code = child.wait()
+        if code == 0 and (name == "apply" or not self._stopper.by):
+            return
+        self.raise_if_stopped(name)
+        if code < 0:
+            raise Failed(f"{self.name} {name} was killed by {signal_name(-code)}")
+        if name == "init" and (unfit := self._unfit_version()):
+            raise Failed(unfit)
+        is_told = self.events.errors or self.events.said
+        more = "" if is_told else f" with exit status {code}"
+        raise Failed(f"{self.name} {name} failed{more}")
+
+    def raise_if_stopped(self, name: str) -> None:
+        """Raise `Failed` where nothing more is to be done, in the step `name` or before it."""
+        if self._stopper.is_due():
+            raise Failed(f"Terraform was stopped during {name}: {self._stopper.by}")
+
+    def ask(
+        self,
+        *arguments: str,
+        directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Run it for an answer that nobody else gets to see; return exit code and stdout.
+
+        Raises OSError where it cannot be run.
+        """
+        for file in self.files:
+            os.lseek(file, 0, os.SEEK_SET)
+        child = Child(
+            [self.path, *arguments],
+            directory or self.directory,
+            self.environment if environment is None else environment,
+            self.files,
+            self._stopper,
+        )
+        said: list[bytes] = []
+        size = 0
+        try:
+            for is_stdout, line in child.lines():
+                if is_stdout and (size := size + len(line)) <= MAX_LINE:
+                    said.append(line)
+        finally:
+            code = child.wait()
+        return code, b"\n".join(said)
+
+    def is_opentofu(self) -> bool:
+        """Whether it is OpenTofu. Where it cannot be run, it is not: the first step will say so."""
+        try:
+            return b"OpenTofu" in self.ask("version")[1]
+        except OSError:
+            return False
+
+    def is_stale(self) -> bool:
+        """Whether apply did nothing, since the state is not that of the plan any more: its lock is
+        free between the two."""
+        summaries = [error.summary for error in self.events.errors]
+        return summaries == ["Saved plan is stale"] and not self._stopper.by
+
+    def _unfit_version(self) -> str | None:
+        """Where `init` failed since this is the wrong Terraform for it: what is wrong."""
+        version = self.events.version
+        kind = "OpenTofu" if self.events.is_opentofu else "Terraform"
+        if version:
+            excluded = f"Unsupported {kind} Core version"
+            if any(error.summary == excluded for error in self.events.errors):
+                return f"The artifact's required_version excludes {kind} {version}"
+            return None
+        try:
+            version = str(json.loads(self.ask("version", "-json")[1])["terraform_version"])
+            numbers = tuple(int(number) for number in version.split("-")[0].split("."))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if numbers < OLDEST:
+            wanted = ".".join(map(str, OLDEST))
+            return f"Terraform {version} is too old for this engine, which needs {wanted} or later"
+        return None
