@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "engine"))
 
 from conftest import CREDENTIALS, MAIN, Sandbox, sandboxes
 from journal_cli import JOURNAL, SEND, Desk, a_message, a_request

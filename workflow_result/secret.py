@@ -50,21 +50,11 @@ _changing = threading.Lock()
 def keep_secret(secret: str, stand_in: str = WORKFLOW_TOKEN) -> None:
     """Have `hide` look for this secret from now on: for every piece of it, or for the whole where
     it is shorter than a piece."""
-    _keep([secret], [], stand_in)
+    keep_secrets([secret], [], stand_in)
 
 
-def keep_value(value: object, stand_in: str = SENSITIVE_VALUE) -> None:
-    """Have `hide` look for every leaf of `value`, in each notation in which Terraform may show it.
-
-    `value` is what a JSON document can hold, or a text that holds such a value. true, false and
-    null stay: which of the words is replaced would tell the value.
-    """
-    from workflow_result.notation import leaves_and_keys  # only `run` needs it
-
-    _keep(*leaves_and_keys(value), stand_in)
-
-
-def _keep(secrets: Iterable[str], whole: Iterable[str], stand_in: str) -> None:
+def keep_secrets(secrets: Iterable[str], whole: Iterable[str], stand_in: str) -> None:
+    """The same for many `secrets`, and for texts of which only the `whole` is one."""
     global _patterns
     with _changing:
         _stand_ins.add(stand_in)

@@ -15,12 +15,12 @@ from workflow_result.engine import configuration, parameters, tags
 from workflow_result.engine.configuration import Configuration
 from workflow_result.engine.diagnostics import failure_reason
 from workflow_result.engine.message import TRACER_TAG, Message
+from workflow_result.engine.notation import keep_value
 from workflow_result.engine.outputs import Output, as_reported
 from workflow_result.engine.process import Stopper
 from workflow_result.engine.program import Failed, Program
 from workflow_result.problem import ExitCode, Problem, Style, defect, say
 from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
-from workflow_result.secret import keep_value
 
 HOST_DIED = (
     "The engine's process ended before it could tell how Terraform did, so how far Terraform "

@@ -12,8 +12,9 @@ from conftest import clean_environment
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from workflow_result.engine.notation import keep_value
 from workflow_result.problem import printable
-from workflow_result.secret import PIECE, SENSITIVE_VALUE, hide, keep_value
+from workflow_result.secret import PIECE, SENSITIVE_VALUE, hide
 
 HIDDEN = SENSITIVE_VALUE
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
-from workflow_result.secret import PIECE
+from workflow_result.secret import PIECE, SENSITIVE_VALUE, keep_secrets
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _MAX_EXPONENT = 300
@@ -20,6 +20,15 @@ _HCL = re.compile(
     r'"(?P<text>(?:[^"\\]|\\.)*+)"?(?P<key>\s*+[=:])?|(?P<number>(?<![\w.])-?\d[\w.+-]*)', re.S
 )
 """A string, or a number, in an HCL expression. Each match ends where the next may begin."""
+
+
+def keep_value(value: object, stand_in: str = SENSITIVE_VALUE) -> None:
+    """Have `hide` look for every leaf of `value`, in each notation in which Terraform may show it.
+
+    `value` is what a JSON document can hold, or a text that holds such a value. true, false and
+    null stay: which of the words is replaced would tell the value.
+    """
+    keep_secrets(*leaves_and_keys(value), stand_in)
 
 
 def leaves_and_keys(value: object) -> tuple[set[str], set[str]]:
