@@ -33,7 +33,7 @@ from journal_cli import JOURNAL, SEND, Desk, a_message, a_request
 
 from workflow_result import reporting
 from workflow_result.delivery import Delivery
-from workflow_result.journal import JournalProblem
+from workflow_result.journal import JournalProblem, State
 from workflow_result.journal.sqlite import SQLiteJournal
 from workflow_result.reporting import AT_ONCE, resend
 
@@ -114,8 +114,16 @@ def in_charge(desk: Desk, records: Sequence[str]) -> set[str]:
     return seen
 
 
+def come_again(desk: Desk) -> None:
+    """Have the queue deliver the messages again whose runs died before they applied anything."""
+    for record, entry in desk.pending().items():
+        if entry.state == State.DIED:
+            desk.run(record)
+
+
 def settle_up(desk: Desk, records: Sequence[str], taken: set[str], figures: Figures) -> None:
-    """Have `resend` bring it to an end; then count."""
+    """Have the queue and `resend` bring it to an end; then count."""
+    come_again(desk)
     for _ in range(30):
         if desk.main("resend").code == 0:
             break
@@ -163,6 +171,7 @@ def every_system_call(what: str, desk: Desk, records: Iterator[str], figures: Fi
         journal = SQLiteJournal(desk.journal)
         resend(journal, delivery, None, progress=False)
         journal.close()
+        come_again(desk)
         figures.found("token left", [str(file) for file in desk.leftovers()])
         return killed
 
