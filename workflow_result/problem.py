@@ -21,7 +21,7 @@ ESCAPES = re.compile(
 
 
 class ExitCode(IntEnum):
-    """Exit codes, as the README lists them; 65 to 78 are those of BSD's sysexits.h."""
+    """Exit codes: the README says what they mean; 65 to 78 are those of BSD's sysexits.h."""
 
     DONE = 0
     FAILED = 1
