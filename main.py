@@ -2,7 +2,8 @@
 """Tell AWS Service Catalog how a Terraform run ended.
 
 The program itself is the package `workflow_result` beside this file; start
-reading at `workflow_result/cli.py`, which has a function for each command.
+reading at `workflow_result/cli/__init__.py`, which has the commands; docs/architecture.md walks
+through the rest.
 """
 
 import sys

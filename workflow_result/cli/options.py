@@ -1,0 +1,102 @@
+"""What the commands share: their options, and their help."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from workflow_result import request as requests
+from workflow_result.problem import ExitCode, Problem, show_tracebacks
+from workflow_result.schemas import API_OPERATIONS
+
+
+def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
+    if debug:
+        show_tracebacks()
+
+
+JOURNAL_VARIABLE = "WORKFLOW_RESULT_JOURNAL"
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_debug,
+    help="Show a traceback where something fails.",
+)
+operation_option = click.option(
+    "--operation",
+    type=click.Choice(list(API_OPERATIONS)),
+    default="provision",
+    show_default=True,
+    help="What the engine did.",
+)
+
+
+def input_option(help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The file that a command reads instead of what it reads else."""
+    kind = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
+    return click.option("--input", "input_file", metavar="FILE", type=kind, help=help_text)
+
+
+request_option = input_option(
+    f"Read the request from FILE instead of {requests.REQUEST_VARIABLE} or stdin; - is stdin."
+)
+journal_option = click.option(
+    "--journal",
+    metavar="FILE",
+    help=f"Where results are kept until they are delivered; else {JOURNAL_VARIABLE}, or a file in "
+    "your state directory.",
+)
+
+
+def aws_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the AWS settings that can be options, named as the AWS CLI names them."""
+    for option in (
+        click.option("--endpoint-url", metavar="URL", help="Send to URL, a sandbox for example."),
+        click.option("--profile", metavar="NAME", help="AWS profile; else AWS_PROFILE."),
+        click.option("--region", metavar="REGION", help="Else AWS_REGION or the profile's."),
+    ):
+        command = option(command)
+    return command
+
+
+class Command(click.Command):
+    """A command whose help has the program in its examples as it was called."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        name = sys.argv[0]
+        if Path(name).name == "__main__.py":
+            return super().get_help(ctx).replace("MAIN_PY", "python -m workflow_result")
+        if shutil.which(Path(name).name):
+            name = Path(name).name
+        elif os.sep not in name:
+            name = f"./{name}"
+        return super().get_help(ctx).replace("MAIN_PY", shlex.quote(name))
+
+
+def journal_path(option: str | None) -> Path:
+    """Return where the journal is: as the option says, the environment, or the platform.
+
+    Raises `Problem` (SETUP) where that is no file's path.
+    """
+    named = option or os.environ.get(JOURNAL_VARIABLE)
+    if named:
+        if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", named):
+            allowed = "name a file"
+            if scheme[0].lower() == "dynamodb":
+                allowed = f"dynamodb:// is not supported yet, {allowed}"
+            raise Problem(ExitCode.SETUP, f"the journal {named} cannot be used: {allowed}")
+        return Path(named)
+    from platformdirs import user_state_path
+
+    try:
+        folder = user_state_path("workflow-result", appauthor=False)
+    except RuntimeError:  # no HOME, and a user without an entry in /etc/passwd
+        folder = Path("~")
+    return folder / "journal.sqlite3"
