@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import MAIN, ROOT, UUID_TOKEN, Program, Sandbox, clean_environment
 
-from workflow_result import __version__
+from workflow_result.version import __version__
 
 COMMANDS = ["validate", "notify", "run", "resend", "pending", "schema", "sandbox"]
 BASE64_TOKEN = "AQICAHjbV3mBx6yQ0+rT2/8pK4cL9ZsWdE7uYfGhJkLmNoPqRsTuVwXyZ0123456789a="

@@ -1,138 +1,172 @@
-"""FailureReason: what the person who ordered gets to see."""
+"""FailureReason, made to fit: an order must not hang because its reason is ill-formed."""
 
-import re
+import json
 from typing import Any
 
-from hypothesis import given
+import pytest
+from conftest import UUID_TOKEN, Program, Sandbox
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workflow_result import schemas
-from workflow_result.engine.diagnostics import TerraformError, failure_reason
-from workflow_result.failure_reason import MAX_LENGTH, clean
+from workflow_result.failure_reason import MAX_LENGTH, clean, fit
 from workflow_result.request import Draft, check_partial
+from workflow_result.secret import keep_secret
 
-ONE = TerraformError(
-    "creating S3 Bucket (b): BucketAlreadyExists",
-    "The requested bucket name is not available.",
-    "aws_s3_bucket.b",
-    "main.tf line 3",
+FAILED = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "FAILED"}
+SENTENCE = "This is a sentence of some length. "
+
+# A reason, what becomes of it, and what is said of that.
+FITTED: dict[str, tuple[str, str | None, str]] = {
+    "colours": ("\x1b[31mno\x1b[0m", "no", "made to fit: escape sequences removed"),
+    "reset by tput": ("\x1b(B\x1b[mno", "no", "made to fit: escape sequences removed"),
+    "a link": (
+        "\x1b]8;;http://x\x1b\\no\x1b]8;;\x07!",
+        "no!",
+        "made to fit: escape sequences removed",
+    ),
+    "a device control string": (
+        "\x1bP1$r0m\x1b\\no",
+        "no",
+        "made to fit: escape sequences removed",
+    ),
+    "a bell": ("no\a", "no", "made to fit: control characters removed"),
+    "delete, and others that AWS would take": (
+        "n\x7fo\x9b\x85",
+        "no",
+        "made to fit: control characters removed",
+    ),
+    "an emoji": ("no \U0001f600!", "no \ufffd!", "made to fit: what AWS does not allow replaced"),
+    "half a character": (
+        "no \ud800\udfff!",
+        "no \ufffd!",
+        "made to fit: what AWS does not allow replaced",
+    ),
+    "half a character, the other way round": (
+        "no \udfff\ud800!",
+        "no \ufffd\ufffd!",
+        "made to fit: what AWS does not allow replaced",
+    ),
+    "the last two of the plane": (
+        "\ufffd\ufffe\uffff",
+        "\ufffd\ufffd\ufffd",
+        "made to fit: what AWS does not allow replaced",
+    ),
+    "the token": (f"no {UUID_TOKEN}!", "no (WorkflowToken)!", "made to fit: secrets masked"),
+    "a part of the token": (
+        f"no {UUID_TOKEN[9:20]}!",
+        "no (WorkflowToken)!",
+        "made to fit: secrets masked",
+    ),
+    "a token with a colour in it": (
+        f"no {UUID_TOKEN[:9]}\x1b[1m{UUID_TOKEN[9:]}!",
+        "no (WorkflowToken)!",
+        "made to fit: escape sequences removed, secrets masked",
+    ),
+    "sentences": (
+        SENTENCE * 100,
+        (SENTENCE * 58).strip() + " …",
+        "made to fit: shortened from 3,500 to 2,031 characters",
+    ),
+    "one word": (
+        "é" * 5000,
+        "é" * 2046 + " …",
+        "made to fit: shortened from 5,000 to 2,048 characters",
+    ),
+    "everything": (
+        f"\x1b[31m{UUID_TOKEN}\a\U0001f600" + "é" * 5000,
+        "(WorkflowToken)\ufffd" + "é" * 2030 + " …",
+        "made to fit: escape sequences removed, control characters removed, what AWS does not "
+        "allow replaced, secrets masked, shortened from 5,043 to 2,048 characters",
+    ),
+    "nothing": ("", None, "left out: there is nothing to read in it"),
+    "white space": (" \n\t", None, "left out: there is nothing to read in it"),
+    "a reset alone": ("\x1b[0m\n", None, "left out: there is nothing to read in it"),
+}
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_reason_is_made_to_fit_and_a_line_says_so(program: Program, name: str) -> None:
+    """And with the fitted one in its place, the result is the same, without the line."""
+    reason, fitting, said = FITTED[name]
+    for options in ([], ["--partial"]):
+        outcome = program("validate", *options, stdin=FAILED | {"FailureReason": reason})
+        assert (outcome.code, outcome.lines) == (0, [f"FailureReason: {said}"])
+        again = program("validate", *options, stdin=FAILED | {"FailureReason": fitting})
+        assert (again.code, again.stderr, again.stdout) == (0, "", outcome.stdout)
+
+
+@pytest.mark.parametrize(
+    "reason", ["é" * 2048, "a", "a\r\nb\rc\td\n", "  a ", "\ufffd\ue000\ud7ff", " (WorkflowToken)"]
 )
+def test_reason_that_fits_is_left_as_it_is(program: Program, sandbox: Sandbox, reason: str) -> None:
+    outcome = program("notify", stdin=FAILED | {"FailureReason": reason}, **sandbox.environment)
+    assert (outcome.code, outcome.stderr) == (0, "")
+    errors = sandbox.record()["RecordDetail"]["RecordErrors"]
+    assert errors[0]["Description"] == reason
 
 
-def error(number: int, detail: str = "") -> TerraformError:
-    return TerraformError(
-        f"Problem {number}", detail, f"terraform_data.a[{number}]", "main.tf line 1"
-    )
+def test_reason_reaches_service_catalog_made_to_fit(program: Program, sandbox: Sandbox) -> None:
+    reason = f"\x1b[31mno {UUID_TOKEN} \U0001f600\x1b[0m " + SENTENCE * 100
+    outcome = program("notify", stdin=FAILED | {"FailureReason": reason}, **sandbox.environment)
+    assert outcome.code == 0
+    assert len(outcome.lines) == 1
+    told = sandbox.record()["RecordDetail"]["RecordErrors"][0]["Description"]
+    assert told.startswith("no (WorkflowToken) \ufffd This is")
+    assert told.endswith("some length. …")
+    assert len(told) <= MAX_LENGTH
 
 
-def test_one_error_has_its_summary_address_place_and_detail() -> None:
-    assert failure_reason("terraform apply failed", [ONE], []) == (
-        "terraform apply failed:\n"
-        "creating S3 Bucket (b): BucketAlreadyExists (aws_s3_bucket.b)\n"
-        "on main.tf line 3\n"
-        "The requested bucket name is not available."
-    )
+@pytest.mark.parametrize("source", ["member", "environment", "both"])
+def test_token_is_masked_wherever_it_comes_from(
+    program: Program, sandbox: Sandbox, source: str
+) -> None:
+    other = UUID_TOKEN[::-1]
+    request: dict[str, Any] = FAILED | {"FailureReason": f"{UUID_TOKEN} {other}"}
+    environment = dict(sandbox.environment)
+    if source == "environment":
+        del request["WorkflowToken"]
+        environment["WORKFLOW_RESULT_TOKEN"] = UUID_TOKEN
+    if source == "both":
+        environment["WORKFLOW_RESULT_TOKEN"] = other
+    assert program("notify", stdin=request, **environment).code == 0
+    told = sandbox.record()["RecordDetail"]["RecordErrors"][0]["Description"]
+    second = "(WorkflowToken)" if source == "both" else other
+    assert told == f"(WorkflowToken) {second}"
 
 
-def test_summary_is_whole_where_there_is_room_for_it() -> None:
-    """The AWS provider puts all it knows into the summary."""
-    summary = "operation error S3: CreateBucket, " + "is not authorized to perform: x, " * 25
-    one, other = (TerraformError(summary, "Detail.", a, "main.tf line 1") for a in ("a.b", "c.d"))
-    alone = failure_reason("terraform apply failed", [one], [])
-    assert f"{summary.strip()} (a.b)\non main.tf line 1\nDetail." in alone
-    both = failure_reason("terraform apply failed", [one, other], [])
-    assert f"1. {summary.strip()} (a.b)\n2. {summary.strip()} (c.d)" in both
+def test_credentials_are_masked(program: Program) -> None:
+    request = FAILED | {"FailureReason": "denied to wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+    variables = {"AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+    outcome = program("validate", stdin=request, **variables)
+    assert (outcome.code, outcome.lines) == (0, ["FailureReason: made to fit: secrets masked"])
 
 
-def test_many_errors_have_every_summary_and_address_before_any_detail() -> None:
-    assert failure_reason(
-        "terraform plan failed", [error(1, "First."), error(2, "Second.")], []
-    ) == (
-        "terraform plan failed:\n"
-        "1. Problem 1 (terraform_data.a[1])\n"
-        "2. Problem 2 (terraform_data.a[2])\n"
-        "\n1. on main.tf line 1\nFirst.\n"
-        "\n2. on main.tf line 1\nSecond."
-    )
+def test_same_text_is_the_same_result(program: Program) -> None:
+    """The IdempotencyToken is that of what is sent."""
+    reason = json.dumps(FAILED | {"FailureReason": "\x1b[1m" + "a " * 3000})
+    assert program("validate", stdin=reason).stdout == program("validate", stdin=reason).stdout
 
 
-def test_long_address_does_not_push_out_an_error() -> None:
-    many = [TerraformError(f"Problem {i}", "", "a" * 3000) for i in range(3)]
-    assert "3. Problem 2 (aaa" in failure_reason("failed", many, [])
+tokens = st.text("0123456789abcdef-+/=", min_size=16, max_size=50)
 
 
-def test_same_error_twice_is_told_once() -> None:
-    once = failure_reason("failed", [ONE], [])
-    assert failure_reason("failed", [ONE, ONE], []) == once
+@given(data=st.data(), token=tokens)
+def test_every_text_is_made_to_fit_and_that_twice_changes_nothing(
+    data: st.DataObject, token: str
+) -> None:
+    keep_secret(token)
+    parts = ["\x1b[31m", "\x1b]8;;", "\x1b", "\x07", "\ud800", "\U0001f600", " ", "\n", "\r", ". "]
+    parts += [token, token[:9], token[4:], "(WorkflowToken)", "word", "é" * 700, "\x9b", "\ufffe"]
+    text = "".join(data.draw(st.lists(st.sampled_from(parts) | st.text(max_size=9), max_size=20)))
+    fitting, done = fit(text)
+    assert bool(done) == (fitting != text or not text)
+    assert not any(token[i : i + 6] in fitting for i in range(len(token) - 5))
+    if fitting:
+        assert fit(fitting) == (fitting, "")
+        check_partial(Draft({"FailureReason": fitting}), "provision")
 
 
-def test_long_detail_is_cut_after_a_sentence() -> None:
-    detail = "This is a sentence of some length. " * 100
-    reason = failure_reason("failed", [TerraformError("Summary", detail)], [])
-    assert MAX_LENGTH - 60 < len(reason) <= MAX_LENGTH
-    assert reason.endswith("of some length. …")
-
-
-def test_long_detail_is_cut_after_a_line_where_there_are_lines() -> None:
-    detail = "\n".join(f"line {i} of the detail" for i in range(500))
-    reason = failure_reason("failed", [TerraformError("Summary", detail)], [])
-    assert len(reason) <= MAX_LENGTH
-    assert re.search(r"\nline \d+ of the detail …$", reason)
-
-
-def test_number_of_errors_left_out_is_named() -> None:
-    reason = failure_reason("failed", [error(i, "Detail.") for i in range(500)], [])
-    assert len(reason) <= MAX_LENGTH
-    last = re.search(r"\n… and (\d+) more errors$", reason)
-    assert last
-    shown = len(re.findall(r"^\d+\. Problem", reason, flags=re.MULTILINE))
-    assert shown + int(last[1]) == 500
-    assert "Detail" not in reason
-
-
-def test_details_that_do_not_fit_do_not_push_out_a_summary() -> None:
-    reason = failure_reason("failed", [error(i, "word " * 300) for i in range(20)], [])
-    assert len(reason) <= MAX_LENGTH
-    assert all(f"Problem {i} (" in reason for i in range(20))
-    assert "\n1. on main.tf line 1\nword" in reason
-
-
-def test_without_an_error_the_last_lines_are_told() -> None:
-    said = [f"line {i} {'x' * 50}" for i in range(100)]
-    reason = failure_reason("terraform plan was killed by SIGKILL", [], said)
-    assert reason.startswith("terraform plan was killed by SIGKILL:\nline ")
-    assert reason.endswith(said[-1])
-    assert len(reason) <= MAX_LENGTH
-
-
-def test_nothing_said_is_the_headline_alone() -> None:
-    assert failure_reason("terraform was not found", [], []) == "terraform was not found."
-
-
-def test_colours_links_and_control_characters_are_removed() -> None:
-    text = (
-        "\x1b[31m\x1b[1mError\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07 bell\x07 del\x7f c1\x9b"
-    )
-    assert clean(text) == "Error link bell del c1"
-
-
-def test_carriage_returns_become_lines() -> None:
-    assert clean("a\r\nb\rc") == "a\nb\nc"
-
-
-def test_characters_that_aws_does_not_allow_are_replaced() -> None:
-    assert clean("no \U0001f600 \ud800 \ufffe ok") == "no \ufffd \ufffd \ufffd ok"
-
-
-texts = st.text(max_size=4000) | st.text("ab \n.\x1b[31m\U0001f600", max_size=4000)
-errors = st.builds(TerraformError, texts, texts, st.text(max_size=200), st.text(max_size=50))
-
-
-@given(st.text(max_size=600), st.lists(errors, max_size=30), st.lists(texts, max_size=5))
-def test_every_reason_is_one_that_aws_takes(headline: str, errors: Any, said: list[str]) -> None:
-    reason = failure_reason("failed" + headline, errors, said)
-    check_partial(Draft({"FailureReason": reason}), "provision")
-
-
-def test_limit_is_that_of_the_schema() -> None:
-    assert schemas.load("provision")["properties"]["FailureReason"]["maxLength"] == MAX_LENGTH
+@given(st.text())
+@example("a\r\nb\rc \ud800")
+def test_cleaning_twice_changes_nothing(text: str) -> None:
+    assert clean(clean(text)) == clean(text)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from workflow_result.failure_reason import fit
 from workflow_result.problem import ExitCode, Problem
 from workflow_result.request import Request, add_token, check, check_partial, decode
-from workflow_result.sandbox import Handler, Misbehaviour, ServiceCatalog, ServiceError
+from workflow_result.sandbox import Handler, Misbehaviour
+from workflow_result.sandbox.service import ServiceCatalog, ServiceError
 from workflow_result.schemas import API_OPERATIONS
 
 operations = st.sampled_from(list(API_OPERATIONS))

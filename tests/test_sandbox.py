@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 from conftest import Program, Sandbox
 
-from workflow_result.sandbox import KINDS, service_model
+from workflow_result.sandbox import KINDS
+from workflow_result.sandbox.service import service_model
 
 PROVISION = "notify_provision_product_engine_workflow_result"
 REQUEST = {

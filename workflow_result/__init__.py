@@ -17,9 +17,7 @@ from typing import NoReturn
 
 from workflow_result.problem import ExitCode, say
 
-__all__ = ["__version__", "main"]
-
-__version__ = "0.1.0"
+__all__ = ["main"]
 
 
 def main() -> NoReturn:

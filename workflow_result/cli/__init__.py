@@ -11,11 +11,11 @@ import sys
 
 import click
 
-from workflow_result import __version__
 from workflow_result import request as requests
 from workflow_result.cli.options import debug_option
 from workflow_result.problem import ExitCode, Problem, defect, say, say_traceback
 from workflow_result.secret import REAL_LENGTH, keep_secret
+from workflow_result.version import __version__
 
 COMMANDS = {
     "validate": "request",

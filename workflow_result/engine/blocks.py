@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workflow_result.engine import hcl
+from workflow_result.engine.expressions import evaluate
 from workflow_result.engine.hcl import Source
 from workflow_result.engine.values import Expression, Object, Value, parse_json
 
@@ -36,7 +37,7 @@ class Block:
 
 
 def value_of(given: "Source | Value") -> Value | Expression:
-    return hcl.evaluate(given) if isinstance(given, Source) else given
+    return evaluate(given) if isinstance(given, Source) else given
 
 
 _LABELS = {"resource": 2, "data": 2, "ephemeral": 2, "action": 2, "list": 2} | dict.fromkeys(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from workflow_result.engine import hcl
+from workflow_result.engine import expressions, hcl
 from workflow_result.engine.blocks import Block, value_of
 from workflow_result.engine.blocks import blocks as blocks_of
 from workflow_result.engine.hcl import Source
@@ -288,8 +288,8 @@ def _keys(given: Source | Value) -> tuple[set[str], set[str]]:
         if not found:
             return set(), set()
         with suppress(hcl.NotLiteral):
-            return hcl.keys(hcl.parse_expression(found[1]))
+            return expressions.keys(hcl.parse_expression(found[1]))
         return set(), set()
     if isinstance(given, Source):
-        return hcl.keys(given)
+        return expressions.keys(given)
     return set(given) if isinstance(given, dict) else set(), set()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workflow_result.engine import hcl
+from workflow_result.engine import expressions, hcl
 from workflow_result.engine.configuration import Configuration, Variable
 from workflow_result.engine.values import Expression, Kind, Value, kind_of, parse_json, write
 
@@ -97,7 +97,7 @@ def _structured(text: str) -> Value | Expression:
     if not isinstance(value, Expression):
         return value
     try:
-        return hcl.literal(hcl.parse_expression(text))
+        return expressions.literal(hcl.parse_expression(text))
     except hcl.NotLiteral:
         return value
 
