@@ -1,7 +1,7 @@
 # Checks at plan that the result which `report` will send is one that Service Catalog takes.
 
 data "external" "validate" {
-  # --input=-: a request that lies in the environment is for somebody else.
+  # --input=-: a request in the environment is another one.
   program = concat(var.program, ["validate", "--partial", "--operation=${var.operation}", "--input=-"])
 
   # Nothing in here may be unknown at plan, or Terraform reads this no sooner than at apply. AWS

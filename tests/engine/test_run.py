@@ -400,11 +400,11 @@ class TestFailure:
 
 
 class TestSecrets:
-    @pytest.mark.parametrize("door", ["message", "environment", "file", "default"])
+    @pytest.mark.parametrize("origin", ["message", "environment", "file", "default"])
     def test_sensitive_variable_is_not_in_the_reason_of_a_failure(
-        self, engine: Engine, door: str
+        self, engine: Engine, origin: str
     ) -> None:
-        default = 'default = "correct horse"' if door == "default" else ""
+        default = 'default = "correct horse"' if origin == "default" else ""
         engine.configure(
             f"""
             variable "password" {{
@@ -419,9 +419,9 @@ class TestSecrets:
             }}
             """
         )
-        parameters = [{"key": "password", "value": "correct horse"}] if door == "message" else []
-        variables = {"TF_VAR_password": "correct horse"} if door == "environment" else {}
-        if door == "file":
+        parameters = [{"key": "password", "value": "correct horse"}] if origin == "message" else []
+        variables = {"TF_VAR_password": "correct horse"} if origin == "environment" else {}
+        if origin == "file":
             (engine.directory / "terraform.tfvars").write_text('password = "correct horse"')
         outcome = engine.run(message=MESSAGE | {"parameters": parameters}, **variables)
         assert outcome.code == 1

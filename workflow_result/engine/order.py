@@ -21,7 +21,7 @@ def carry_out(
     """Run Terraform for `message`, and report how it ended.
 
     Returns what was reported, now or earlier, and the exit code that says how the order ended.
-    Raises `Problem` where somebody else works on the record, where no result could be sent (then
+    Raises `Problem` where another process works on the record, where no result could be sent (then
     nothing was applied, and it may be run again), or where the result was not delivered.
     """
     with _signals_kept() as stop_requests, saying_aside():

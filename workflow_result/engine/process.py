@@ -41,7 +41,7 @@ by SIGPIPE before its state is written."""
 class Stopper:
     """When the children of a run are asked to stop, each time harder.
 
-    That is after `timeout` seconds, and at each name of a signal that somebody else adds to
+    That is after `timeout` seconds, and at each name of a signal that the caller adds to
     `requests`. `by` says why, once they are; `grace` is the time between two signals, in seconds.
     """
 
