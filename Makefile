@@ -16,6 +16,7 @@ demo: $(VENV)/.ready ## send a result through Terraform to a local endpoint
 	@$(BIN)/python terraform/examples/demo.py
 
 test: $(VENV)/.ready-dev ## run the tests
+	@$(BIN)/python -m compileall -q workflow_result # the tests start it a thousand times
 	$(BIN)/python -m pytest
 
 torture: $(VENV)/.ready-dev ## kill it for some minutes, and count what is lost or doubled
