@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from engine_cli import Engine
     from journal_cli import Desk
 
-# In the background, interrupts are ignored, and so they would be by what the tests start.
+# In the background interrupts are ignored, under nohup hang-ups, and so they would be by what the
+# tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = ROOT / "main.py"

@@ -110,7 +110,7 @@ def client_of_fresh_service() -> Iterator[Any]:
     server.server_close()
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(case=requests())
 def test_what_the_schema_accepts_botocore_sends_and_the_sandbox_takes(
     client_of_fresh_service: Any, case: tuple[str, dict[str, Any]]
@@ -125,7 +125,7 @@ def test_what_the_schema_accepts_botocore_sends_and_the_sandbox_takes(
     assert record["RecordDetail"]["Status"] == request_["Status"]
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
 @given(case=requests())
 def test_schema_and_sandbox_refuse_the_same(case: tuple[str, dict[str, Any]]) -> None:
     operation, request_ = case
@@ -156,7 +156,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(operation=operations, source=st.binary(max_size=50) | st.text(max_size=50).map(str.encode))
 def test_no_bytes_make_it_crash(operation: str, source: bytes) -> None:
     try:
@@ -165,7 +165,7 @@ def test_no_bytes_make_it_crash(operation: str, source: bytes) -> None:
         assert problem.exit_code is ExitCode.INVALID
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     operation=operations,
     value=json_values,

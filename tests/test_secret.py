@@ -164,15 +164,15 @@ def test_secret_is_hidden_whatever_the_room(
 @pytest.mark.parametrize(
     ("kept", "text"),
     [
-        ("a" * 40, "a" * 2**18),
-        ("a" * 5 + "b", "a" * 2**18),
+        ("a" * 40, "a" * 2**16),
+        ("a" * 5 + "b", "a" * 2**16),
         ("abcdefghij", "abcdefghij" * 25_000),
         ("abcdefghij", "bcdefgabcdefabcdef" * 15_000),
         (random_text(20_000), random_text(20_000) * 12),
-        (random_text(20_000), random_text(2**18)),
-        ("-----", "-" * 2**18),
-        ("a-a-a", "a-" * 2**17),
-        ("a" * 5, r"\n" * 2**17),
+        (random_text(20_000), random_text(2**16)),
+        ("-----", "-" * 2**16),
+        ("a-a-a", "a-" * 2**15),
+        ("a" * 5, r"\n" * 2**15),
     ],
 )
 def test_long_text_takes_no_time_worth_waiting_for(kept: str, text: str) -> None:

