@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,8 @@ from botocore.config import Config
 from workflow_result import secret
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess
+
     from engine_cli import Engine
     from journal_cli import Desk
 
@@ -102,8 +106,11 @@ class Sandbox:
     """A running `main.py sandbox`."""
 
     url: str
-    client: Any
     log: Path
+
+    @cached_property
+    def client(self) -> Any:
+        return new_client(self.url)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -134,32 +141,42 @@ def new_client(url: str) -> Any:
     )
 
 
+def serve_sandbox(options: Sequence[str], log: Path, stdout: int) -> None:
+    """Be `main.py sandbox` with these options, which prints its URL to the descriptor `stdout`."""
+    from workflow_result.cli.sandbox import sandbox
+
+    forget_all_secrets()
+    sys.stdout = os.fdopen(stdout, "w")
+    sys.stderr = log.open("a", encoding="utf-8")
+    sandbox.main(["--port", "0", *options], standalone_mode=False)
+
+
 @contextmanager
 def sandboxes(home: Path) -> Iterator[Callable[..., Sandbox]]:
-    """Start sandboxes with these options; all end with the context."""
-    processes: list[subprocess.Popen[str]] = []
+    """Start sandboxes with these options; all end with the context.
+
+    Each is a process of its own, forked: Python and boto3 are loaded already. That the real
+    command gives the same is what the tests of the pages and of the demo show.
+    """
+    processes: list[ForkProcess] = []
 
     def start(*options: str) -> Sandbox:
         log = home / f"sandbox-{len(processes)}.log"
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, MAIN, "sandbox", "--port", "0", *options],
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                env=clean_environment(home),
-            )
+        log.touch()
+        url, stdout = os.pipe()
+        process = get_context("fork").Process(target=serve_sandbox, args=(options, log, stdout))
+        process.start()
         processes.append(process)
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        return Sandbox(url, new_client(url), log)
+        os.close(stdout)
+        with os.fdopen(url) as line:
+            return Sandbox(line.readline().strip(), log)
 
     try:
         yield start
     finally:
         for process in processes:
-            process.terminate()
-            process.communicate()
+            process.kill()
+            process.join()
 
 
 @pytest.fixture
@@ -268,8 +285,13 @@ def endpoint(
 def forget_secrets() -> Iterator[None]:
     """What a test keeps secret in this process, no other has to do without."""
     yield
+    forget_all_secrets()
+
+
+def forget_all_secrets() -> None:
     for secrets in (secret._pieces, secret._whole, secret._cores, secret._crowd, secret._stand_ins):
         secrets.clear()
+    secret._patterns = None
 
 
 def provider_mirror(*providers: str) -> Path:
