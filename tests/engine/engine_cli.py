@@ -163,3 +163,20 @@ def external_provider(engine: Engine) -> str:
 
 def external_program(program: list[str]) -> str:
     return f'data "external" "program" {{\n  program = {json.dumps(program)}\n}}\n'
+
+
+def hold_state_lock(engine: Engine, command: str) -> subprocess.Popen[bytes]:
+    """Start a Terraform that has the lock of the engine's state while it runs this command."""
+    engine.configure(SLOW.replace("exec sleep 60", command))
+    terraform = ["terraform", f"-chdir={engine.directory}"]
+    environment = clean_environment(engine.home)
+    subprocess.run([*terraform, "init"], check=True, capture_output=True, env=environment)
+    holder = subprocess.Popen(
+        [*terraform, "apply", "-auto-approve", "-no-color"],
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    assert holder.stdout is not None
+    while b"begun" not in holder.stdout.readline():
+        pass
+    return holder

@@ -1,12 +1,11 @@
 """A run ends as what it was, whatever the environment and the outputs are like."""
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
-from conftest import UUID_TOKEN, clean_environment
-from engine_cli import GREETING, MESSAGE, ONE_RESOURCE, SLOW, TERMINATE, Engine
+from conftest import UUID_TOKEN
+from engine_cli import GREETING, MESSAGE, ONE_RESOURCE, TERMINATE, Engine, hold_state_lock
 
 
 def state(engine: Engine) -> list[dict[str, Any]]:
@@ -137,18 +136,7 @@ class TestTerminate:
 
 
 def test_state_lock_is_waited_for(engine: Engine) -> None:
-    engine.configure(SLOW.replace("exec sleep 60", "sleep 3"))
-    environment = clean_environment(engine.home)
-    chdir = f"-chdir={engine.directory}"
-    subprocess.run(["terraform", chdir, "init"], check=True, capture_output=True, env=environment)
-    holder = subprocess.Popen(
-        ["terraform", chdir, "apply", "-auto-approve", "-no-color"],
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    assert holder.stdout is not None
-    while b"begun" not in holder.stdout.readline():
-        pass
+    holder = hold_state_lock(engine, "sleep 3")
     outcome = engine.run()
     holder.communicate()
     assert outcome.code == 0, outcome.stderr

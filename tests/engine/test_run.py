@@ -19,6 +19,7 @@ from engine_cli import (
     Engine,
     external_program,
     external_provider,
+    hold_state_lock,
     limit_file_size,
     read_until,
     running,
@@ -358,20 +359,8 @@ class TestFailure:
         assert engine.run("--terraform", engine.wrapper("exit 7")).code == 1
         assert engine.reason() == "wrapper init failed with exit status 7."
 
-    def test_state_lock_held_by_somebody_else(self, engine: Engine) -> None:
-        engine.configure(SLOW)
-        chdir, environment = f"-chdir={engine.directory}", clean_environment(engine.home)
-        subprocess.run(
-            ["terraform", chdir, "init"], check=True, capture_output=True, env=environment
-        )
-        holder = subprocess.Popen(
-            ["terraform", chdir, "apply", "-auto-approve", "-no-color"],
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        assert holder.stdout is not None
-        while b"begun" not in holder.stdout.readline():
-            pass
+    def test_state_lock_that_another_run_holds(self, engine: Engine) -> None:
+        holder = hold_state_lock(engine, "exec sleep 60")
         assert engine.run("--lock-timeout", "1").code == 1
         assert engine.reason().startswith(
             "terraform plan failed:\nError acquiring the state lock\n"
