@@ -149,6 +149,9 @@ class Delivery:
         failed_at, failure = self._failures.get(region, (-FAILED_FOR, None))
         if failure and time.monotonic() < failed_at + FAILED_FOR:
             raise failure
+        # Not in the thread: what is allocated in one costs more time and memory.
+        import boto3  # noqa: F401
+
         try:
             client: _Client = self._within_patience(lambda: self._client(region))
         except Exception as error:
