@@ -83,6 +83,11 @@ class Record:
             return self.state, self.presumed
         return ("owed", True) if self.applying or self.late else ("died", False)
 
+    def is_run_of(self, process: "Process", entry: Entry) -> bool:
+        """Whether `entry` is the run that goes on, and not an earlier one of the process."""
+        is_running = self.state == "running" and self.worker is process
+        return is_running and self.key[0] == entry.operation
+
     def has(self, state: str, key: Key, worker: Process | None, *, presumed: bool = False) -> None:
         self.state, self.key, self.worker, self.presumed = state, key, worker, presumed
         self.applying = self.found = self.late = False
@@ -183,7 +188,7 @@ class JournalMachine(RuleBasedStateMachine):
         process, name, entry = taken
         record = self.records[name]
         process.do("applying", entry)
-        if record.state == "running" and record.worker is process:
+        if record.is_run_of(process, entry):
             record.applying = True
 
     @rule(data=st.data())
@@ -192,7 +197,7 @@ class JournalMachine(RuleBasedStateMachine):
         process, name, entry = self.one_of(data, self.runs)
         record = self.records[name]
         process.do("abandon", entry)
-        if record.state == "running" and record.worker is process:
+        if record.is_run_of(process, entry):
             record.has("", ("", ""), None)
 
     @rule(name=RECORDS, operation=OPERATIONS, applies=st.booleans())
