@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from workflow_result import request as requests
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
 
 
 def make(path: Path, state: str, count: int) -> None:
     """Make the journal `path` with `count` results that are owed, or reported long ago."""
-    journal = SQLiteJournal(path)
+    journal = open_journal(path)
     for number in range(count if state == "owed" else 1):
         members = {
             "WorkflowToken": "965d4597-3088-41ae-87dc-3498daf1d69d",

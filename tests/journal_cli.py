@@ -20,10 +20,11 @@ from conftest import CREDENTIALS, MAIN, Outcome, Sandbox, clean_environment, end
 from engine_cli import read_until
 
 from workflow_result import request as requests
-from workflow_result.journal import Entry
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
+from workflow_result.journal.record import Entry
 
-JOURNAL = "workflow_result.journal.sqlite:SQLiteJournal"
+JOURNAL = "workflow_result.journal:Journal"
+STORE = "workflow_result.journal.sqlite:SQLiteStore"
 SEND = "workflow_result.delivery:Delivery.send"
 
 MARK = "Zq7-"
@@ -133,7 +134,7 @@ class Desk:
         **more: Any,
     ) -> None:
         """Have these results in the journal, as if they could not be delivered."""
-        journal = SQLiteJournal(self.journal)
+        journal = open_journal(self.journal)
         for record_id in record_ids:
             draft = requests.Draft(a_request(record_id, **more))
             journal.owe(requests.check(draft, "provision"), destination, region)
@@ -142,7 +143,7 @@ class Desk:
     # --- what it leaves ---------------------------------------------------------------------
 
     def pending(self) -> dict[str, Entry]:
-        journal = SQLiteJournal(self.journal)
+        journal = open_journal(self.journal)
         entries = journal.pending()
         journal.close()
         return {entry.record_id: entry for entry in entries}

@@ -29,17 +29,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "engine"))
 
 from conftest import CREDENTIALS, MAIN, Sandbox, sandboxes
-from journal_cli import JOURNAL, SEND, Desk, a_message, a_request
+from journal_cli import JOURNAL, SEND, STORE, Desk, a_message, a_request
 
 from workflow_result import reporting
 from workflow_result.delivery import Delivery
-from workflow_result.journal import JournalProblem, State
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
+from workflow_result.journal.record import State
+from workflow_result.journal.store import JournalProblem
 from workflow_result.reporting import AT_ONCE, resend
 
 STEPS = [
     *(f"{JOURNAL}.{name}" for name in ("__init__", "begin", "owe", "settle", "refuse", "keep")),
-    *(f"{JOURNAL}.{name}" for name in ("claim", "close", "_enter", "_enter:2", "applying")),
+    *(f"{JOURNAL}.{name}" for name in ("claim", "close", "applying")),
+    *(f"{STORE}.{name}" for name in ("__init__", "change", "change:2", "_enter", "_enter:2")),
     *(
         "sqlite3:connect",
         SEND,
@@ -168,7 +170,7 @@ def every_system_call(what: str, desk: Desk, records: Iterator[str], figures: Fi
         killed = figures.killed(process)
         taken.update(in_charge(desk, used))
         # The next command clears away what a killed one leaves, and brings it to an end.
-        journal = SQLiteJournal(desk.journal)
+        journal = open_journal(desk.journal)
         resend(journal, delivery, None, progress=False)
         journal.close()
         come_again(desk)

@@ -230,13 +230,9 @@ class Delivery:
         return _Client(client, sources)
 
     def _session(self) -> Any:
-        import botocore.session
+        from workflow_result.loader import new_session
 
-        from workflow_result.loader import ServiceCatalogLoader
-
-        session = botocore.session.Session(profile=self._profile)
-        session.register_component("data_loader", ServiceCatalogLoader(session))
-        return session
+        return new_session(self._profile)
 
     def _configured_endpoint(self) -> str:
         """Return the endpoint of a client like ours, but for what may take long or be missing:

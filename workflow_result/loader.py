@@ -6,24 +6,41 @@ The files and where they are looked for are botocore's own
 
 import gzip
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from botocore.loaders import JSONFileLoader, Loader
 from botocore.session import Session
 
+_loaders: dict[tuple[str, ...], "ServiceCatalogLoader"] = {}
+
+
+def new_session(profile: str | None) -> Session:
+    """Return a session of botocore's, for the AWS profile of this name or the usual one.
+
+    All of them read each model once.
+    """
+    session = Session(profile=profile)
+    folders = tuple(session.get_component("data_loader").search_paths)
+    loader = _loaders.setdefault(folders, ServiceCatalogLoader(folders))
+    session.register_component("data_loader", loader)
+    return session
+
 
 class ServiceCatalogLoader(Loader):
-    """What a client of Service Catalog, in `session`, reads its models with."""
+    """What the clients of Service Catalog and of the journal's table read their models with.
 
-    def __init__(self, session: Session) -> None:
-        folders = session.get_component("data_loader").search_paths
-        super().__init__(folders, _FileLoader(), include_default_search_paths=False)
+    They are in `folders`.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        super().__init__(list(folders), _FileLoader(), include_default_search_paths=False)
 
     def list_available_services(self, type_name: str) -> list[str]:
         # botocore looks through the folders of all services to see whether there is one of
         # this name: half the time of creating the client. The others give credentials.
-        return ["servicecatalog", "signin", "sso", "sso-oidc", "sts"]
+        return ["dynamodb", "servicecatalog", "signin", "sso", "sso-oidc", "sts"]
 
 
 class _FileLoader(JSONFileLoader):

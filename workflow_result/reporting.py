@@ -4,13 +4,13 @@ Brings `journal` and `delivery` together, which know nothing of each other.
 """
 
 import gc
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from workflow_result.delivery import Delivery
-from workflow_result.journal import Entry, Journal, JournalProblem, State
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal import Journal
+from workflow_result.journal.record import Entry, State, digest_for
+from workflow_result.journal.store import JournalProblem
 from workflow_result.problem import ExitCode, Problem, Style, say, say_traceback
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -32,35 +32,30 @@ _ARTICLES = {"provision": "a", "update": "an", "terminate": "a"}
 class Reporter:
     """Reports results with a journal where there is one, and all the same where there is none.
 
-    Raises `JournalProblem` where others can get at the journal. Every other fault of it is told as
-    a warning: the result is worth more than the journal.
+    `open_journal` returns it. Raises `JournalProblem` where others can get at the journal. Every
+    other fault of it is told as a warning: the result is worth more than the journal. Only a run is
+    not begun where a journal that machines share cannot be used: another one may be at it.
     """
 
-    def __init__(self, journal_path: Path, delivery: Delivery) -> None:
+    def __init__(self, open_journal: Callable[[], Journal], delivery: Delivery) -> None:
         self.delivery = delivery
         self._journal: Journal | None = None
         self._run: Entry | None = None
         self._warned = False
         with self._without_journal():
-            self._journal = SQLiteJournal(journal_path)
+            self._journal = open_journal()
 
-    def is_reported(self, request: Request) -> bool:
-        """Whether the journal knows that this very request was reported."""
-        with self._without_journal():
-            return self._journal is not None and self._journal.is_reported(
-                request, self.delivery.destination
-            )
-        return False
-
-    def begin(self, if_it_dies: Request) -> Entry | None:
+    def begin(self, if_it_dies: Request, lost: Callable[[str], None]) -> Entry | None:
         """Enter a run: `if_it_dies` is owed if this process ends before `report`.
 
-        Returns None where it is to go on. Returns the entry of the record's result where one was
-        reported before, or is now: FAILED, after a run that died while it applied. Raises `Problem`
-        where there is a run that goes on, or a result that is owed. None of these is run again.
+        Returns None where it is to go on. `lost` is called then, from another thread, with the
+        reason, should it not be certain any more that the run is this process's. Returns the entry
+        of the record's result where one was reported before, or is now: FAILED, after a run that
+        died while it applied. Raises `Problem` where there is a run that goes on, or a result that
+        is owed, or where a shared journal cannot be used. None of these is run again.
         """
         entry = None
-        with self._without_journal():
+        with self._without_journal("nothing was run"):
             if self._journal:
                 entry = self._journal.begin(
                     if_it_dies, self.delivery.destination, self.delivery.region
@@ -69,6 +64,8 @@ class Reporter:
             return None
         if entry.own and entry.state == State.RUNNING:
             self._run = entry
+            if self._journal:
+                self._journal.stay_alive(lost)
             return None
         if entry.own:
             say(f"{entry.record_id}: an earlier run of it died; that is FAILED, nothing was run")
@@ -80,33 +77,43 @@ class Reporter:
         return entry
 
     def applying(self) -> None:
-        """Note that the run begins to change things: from now on it is FAILED if it dies."""
-        with self._without_journal():
-            if self._journal and self._run:
-                self._journal.applying(self._run)
+        """Note that the run begins to change things: from now on it is FAILED if it dies.
+
+        Raises `Problem` where it is not to: it is another process's by now, or that is not known.
+        """
+        with self._without_journal("nothing was applied"):
+            if self._journal and self._run and not self._journal.applying(self._run):
+                raise _lost(self._run.record_id, "nothing was applied")
 
     def abandon(self) -> None:
-        """Strike the run off that `begin` entered: it has changed nothing, or its result was sent
-        and could not be entered."""
+        """Strike the run off that `begin` entered: it has changed nothing."""
         with self._without_journal():
             if self._journal and self._run:
                 self._journal.abandon(self._run)
 
-    def report(self, request: Request) -> None:
+    def report(self, request: Request) -> bool:
         """Report a result, instead of the run that `begin` entered where there was one.
 
         It is in the journal before anything else is done for it. Returns when Service Catalog has
-        it. Raises `Problem` where it has not, or where something stands against this result.
+        it, and whether it was sent now. Raises `Problem` where Service Catalog has not, or where
+        something stands against this result.
         """
-        entry = None
+        entry, run = None, self._run
         with self._without_journal():
             if self._journal:
-                entry = self._journal.owe(request, self.delivery.destination, self.delivery.region)
+                entry = self._journal.owe(
+                    request, self.delivery.destination, self.delivery.region, run
+                )
+        if entry is None and run and self._journal and self._journal.is_lost():
+            raise _lost(run.record_id, "nothing was reported")
         if entry is None or entry.own:
             self._deliver(request, entry)
-        elif entry.state != State.REPORTED or entry.operation != request.operation:
-            raise _in_the_way(entry, request, of_run=False)
-        # Else another process was faster.
+            return True
+        if entry.state == State.REPORTED and entry.digest == digest_for(request, entry.destination):
+            return False  # another process was faster, or an earlier one
+        if run:
+            raise _lost(run.record_id, "nothing was reported")
+        raise _in_the_way(entry, request, of_run=False)
 
     def _deliver(self, request: Request, entry: Entry | None) -> None:
         """Send what `entry` owes, or what could not be entered."""
@@ -115,10 +122,12 @@ class Reporter:
         except NotDelivered as error:
             kept = "It is saved: `resend` sends it"
             if not entry:
-                self.abandon()
-                kept = "It is not saved: `notify` the same again, it reports nothing twice"
-                if error.refused:
-                    kept = "It is not saved"
+                kept = "It is not saved"
+                if not error.refused:
+                    kept += ": `notify` the same again, it reports nothing twice"
+                with self._without_journal():
+                    if self._journal and self._run:
+                        self._journal.give_back(self._run)
             with self._without_journal():
                 if self._journal and entry:
                     now = put_back(self._journal, entry, error)
@@ -135,8 +144,8 @@ class Reporter:
         with self._without_journal():
             if self._journal and entry:
                 self._journal.settle([entry])
-        if not entry:
-            self.abandon()
+            elif self._journal:
+                self._journal.sent(request, self.delivery.destination)
 
     def close(self) -> None:
         """Give up what this process owns in the journal."""
@@ -144,17 +153,23 @@ class Reporter:
             self._journal.close()
 
     @contextmanager
-    def _without_journal(self) -> Iterator[None]:
-        """Go on without the journal where it cannot be used."""
+    def _without_journal(self, stopped: str = "") -> Iterator[None]:
+        """Go on without the journal where it cannot be used.
+
+        Where it is shared, and that is named which is `stopped` by it, raise `Problem` instead.
+        """
         try:
             yield
         except JournalProblem as problem:
             if problem.exposed:
                 raise
+            line = problem.lines[0]
+            if stopped and self._journal and self._journal.is_shared:
+                raise Problem(problem.exit_code, f"{line}; {stopped}") from problem
             if self._journal:  # one wait is enough; later steps may work all the same
                 self._journal.wait_no_longer()
             if not self._warned:
-                say(f"warning: {problem.lines[0]}; going on without it", Style.YELLOW)
+                say(f"warning: {line}; going on without it", Style.YELLOW)
             self._warned = True
 
 
@@ -169,7 +184,7 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
     gc.enable()  # unlike the other commands, this one may have thousands of calls to make
-    claimed = journal.claim(delivery.destination)
+    claimed = list(journal.claim(delivery.destination))
     for needed in {region or entry.region for entry, _ in claimed}:
         delivery.connect(needed)
     waiting: dict[Future[None], Entry] = {}
@@ -251,6 +266,12 @@ def put_back(journal: Journal, entry: Entry, error: NotDelivered) -> Entry | Non
         return journal.refuse(entry, error.cause)
     journal.keep(entry, error.cause)
     return None
+
+
+def _lost(record_id: str, was: str) -> Problem:
+    """The run of this process is not its own any more."""
+    line = f"{record_id}: another process may have taken over its run by now; {was}"
+    return Problem(ExitCode.NOT_DELIVERED, line)
 
 
 def _in_the_way(entry: Entry, request: Request, *, of_run: bool) -> Problem:

@@ -6,6 +6,7 @@ ResourceNotFoundException; every AWS service has the common ones besides
 """
 
 import shlex
+from collections.abc import Mapping
 
 # What another attempt cannot change. ValidationException is not in the API reference, but it
 # is what Service Catalog answers where a value breaks a constraint of its model.
@@ -100,8 +101,10 @@ class NotAnAnswer(ValueError):
     """Something answered, but not Service Catalog, or not to the end."""
 
 
-def not_delivered(error: BaseException, *, called: bool) -> NotDelivered:
-    """Return what `error` means for the result that was to be sent.
+def not_delivered(
+    error: BaseException, *, called: bool, advice: Mapping[str, str] = ADVICE
+) -> NotDelivered:
+    """Return what `error` means for the result that was to be sent, with the `advice` for it.
 
     `called`: it comes from the call itself, not from what was made ready for it. Raises `error`
     where it is a defect of this program, or a package is missing.
@@ -121,7 +124,7 @@ def not_delivered(error: BaseException, *, called: bool) -> NotDelivered:
         cause = f"{code}: {error.response['Error'].get('Message') or 'no message'}"
         if code in REFUSALS:
             return NotDelivered(_short(cause), refused=True)
-        return NotDelivered(_with_advice(cause, _advice(code)))
+        return NotDelivered(_with_advice(cause, _advice(code, advice)))
     # What `check` let through and botocore would not send is a defect.
     if isinstance(error, ParamValidationError | ImportError):
         raise error
@@ -132,10 +135,12 @@ def not_delivered(error: BaseException, *, called: bool) -> NotDelivered:
     # or `NotAnAnswer`.
     if isinstance(error, BotoCoreError | OSError | ValueError):
         sent = isinstance(error, ReadTimeoutError | ConnectionClosedError | NotAnAnswer)
-        cause = _with_advice(_text(error), _advice(name))
+        cause = _with_advice(_text(error), _advice(name, advice))
         return NotDelivered(cause, sent=sent, setup=not called)
     # What botocore trips over in settings and in answers.
-    cause = _with_advice(f"{name} in botocore: {error}", _advice(name) or "--debug shows where")
+    cause = _with_advice(
+        f"{name} in botocore: {error}", _advice(name, advice) or "--debug shows where"
+    )
     return NotDelivered(cause, sent=called, setup=not called)
 
 
@@ -175,8 +180,8 @@ def _text(error: BaseException | None) -> str:
     return str(error) or type(error).__name__
 
 
-def _advice(code: str) -> str:
-    return next((text for part, text in ADVICE.items() if part in code), "")
+def _advice(code: str, advice: Mapping[str, str]) -> str:
+    return next((text for part, text in advice.items() if part in code), "")
 
 
 def _with_advice(cause: str, advice: str) -> str:

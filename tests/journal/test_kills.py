@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from journal_cli import JOURNAL, NOBODY, SEND, Desk, a_request
+from journal_cli import JOURNAL, NOBODY, SEND, STORE, Desk, a_request
 
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
 
 STEP = "workflow_result.engine.program:Program.step"
 
@@ -20,9 +20,8 @@ class TestKilled:
     @pytest.mark.parametrize(
         ("when", "step", "is_owed"),
         [
-            ("before", f"{JOURNAL}.is_reported", False),
             ("before", f"{JOURNAL}.owe", False),
-            ("after", f"{JOURNAL}._enter", False),  # and not committed
+            ("after", f"{STORE}._enter", False),  # and not committed
             ("after", f"{JOURNAL}.owe", True),
             ("before", SEND, True),
             ("after", SEND, True),
@@ -69,11 +68,11 @@ class TestKilled:
         ("when", "step", "status"),
         [
             ("before", f"{JOURNAL}.begin", "IN_PROGRESS"),
-            ("after", f"{JOURNAL}._enter", "IN_PROGRESS"),  # and not committed
+            ("after", f"{STORE}._enter", "IN_PROGRESS"),  # and not committed
             ("after", f"{JOURNAL}.applying", "FAILED"),
             ("after", f"{STEP}:3", "FAILED"),
             ("before", f"{JOURNAL}.owe", "FAILED"),
-            ("after", f"{JOURNAL}._enter:2", "FAILED"),  # and not committed
+            ("after", f"{STORE}._enter:3", "FAILED"),  # and not committed
             ("after", f"{JOURNAL}.owe", "SUCCEEDED"),
             ("before", SEND, "SUCCEEDED"),
             ("after", SEND, "SUCCEEDED"),
@@ -95,6 +94,7 @@ class TestKilled:
             ("after", f"{STEP}:1"),
             ("after", f"{STEP}:2"),
             ("before", f"{JOURNAL}.applying"),
+            ("after", f"{STORE}._enter:2"),  # and not committed
         ],
     )
     def test_run_that_has_applied_nothing_is_run_again(
@@ -142,7 +142,7 @@ class TestKilled:
 
     def test_at_any_moment(self, desk: Desk, records: Callable[[int], list[str]]) -> None:
         chance = random.Random(7)  # noqa: S311
-        SQLiteJournal(desk.journal).close()
+        open_journal(desk.journal).close()
         for record in records(6):
             process = desk.start("notify", stdin=a_request(record))
             with suppress(subprocess.TimeoutExpired):

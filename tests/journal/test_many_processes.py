@@ -6,7 +6,7 @@ from conftest import ROOT
 from journal_cli import Desk, a_message, a_request, ended
 
 from workflow_result.journal.files import Locks
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
 
 
 class TestSixteenProcesses:
@@ -46,17 +46,17 @@ def test_none_loses_the_journal_for_being_many(new_desk: Callable[..., Desk]) ->
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
         "from workflow_result import main\n"
         "from workflow_result.journal import database, sqlite\n"
-        "enter = sqlite.SQLiteJournal._enter\n"
+        "enter = sqlite.SQLiteStore._enter\n"
         "def slowly(*arguments):\n"
         "    time.sleep(0.5)\n"
         "    return enter(*arguments)\n"
-        "sqlite.SQLiteJournal._enter = slowly\n"
+        "sqlite.SQLiteStore._enter = slowly\n"
         "database.BUSY_SECONDS = 6\n"
         "main()\n"
     )
     records = [f"rec-{n}" for n in range(24)]
     desk = new_desk(*(f"--record={record}" for record in records))
-    SQLiteJournal(desk.journal).close()
+    open_journal(desk.journal).close()
     processes = [
         desk.start("notify", stdin=a_request(record), through=["-c", script]) for record in records
     ]

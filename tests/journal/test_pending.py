@@ -13,7 +13,7 @@ from journal_cli import (
     Desk,
 )
 
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
 
 
 class TestRefused:
@@ -75,7 +75,7 @@ class TestPending:
         assert not (desk.home / "xdg").exists()
 
     def test_nothing(self, desk: Desk) -> None:
-        SQLiteJournal(desk.journal).close()
+        open_journal(desk.journal).close()
         outcome = desk.main("pending")
         assert (outcome.code, outcome.stdout, outcome.lines) == (0, "", ["nothing is owed"])
         assert json.loads(desk.main("pending", "--json").stdout) == []

@@ -17,7 +17,7 @@ from journal_cli import (
     wait_for_call,
 )
 
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
 from workflow_result.request import Draft, check
 
 
@@ -245,7 +245,7 @@ class TestOperation:
 
 class TestForget:
     def test_record_that_nobody_knows_is_invalid(self, desk: Desk) -> None:
-        SQLiteJournal(desk.journal).close()
+        open_journal(desk.journal).close()
         outcome = desk.main("forget", "rec-x")
         assert (outcome.code, outcome.stdout) == (65, "")
         assert outcome.lines == ["rec-x: the journal knows nothing of it"]
@@ -276,9 +276,7 @@ class TestForget:
 def test_what_a_dead_run_owes_and_another_process_sends_is_waited_for(
     desk: Desk, record: str
 ) -> None:
-    desk.run(
-        record, **desk.killed("after", "workflow_result.journal.sqlite:SQLiteJournal.applying")
-    )
+    desk.run(record, **desk.killed("after", "workflow_result.journal:Journal.applying"))
     with held_calls(desk) as calls:
         resent = desk.start("resend")
         call = calls.get()
@@ -316,7 +314,7 @@ def test_run_for_another_destination_is_begun_whatever_the_first_one_has(
     desk.owe(record, destination="aws")
     assert desk.run(record).code == 0
     assert desk.sandbox.status(record) == "SUCCEEDED"
-    journal = SQLiteJournal(desk.journal)
+    journal = open_journal(desk.journal)
     journal.settle([entry for entry in journal.pending() if entry.record_id == record])
     begun = journal.begin(request, "elsewhere", None)
     journal.close()

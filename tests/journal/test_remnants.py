@@ -19,8 +19,9 @@ from journal_cli import (
     through_strace,
 )
 
-from workflow_result.journal import Entry
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal import Journal
+from workflow_result.journal.record import Entry
+from workflow_result.journal.sqlite import SQLiteStore
 from workflow_result.request import Request
 
 
@@ -42,8 +43,9 @@ class TestForgets:
     def test_nothing_is_left_where_sqlite_has_moved_rows(self, tmp_path: Path, seed: int) -> None:
         """With requests inside of the pages that SQLite balances, these two left something."""
         chance = random.Random(seed)  # noqa: S311
-        journal = SQLiteJournal(tmp_path / "journal")
-        journal._database.read("PRAGMA synchronous = OFF")
+        store = SQLiteStore(tmp_path / "journal")
+        journal = Journal(store)
+        store._database.read("PRAGMA synchronous = OFF")
         owed: list[Entry] = []
 
         def settle_one() -> None:

@@ -22,13 +22,13 @@ from journal_cli import (
     wait_for_call,
 )
 
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
 from workflow_result.request import Draft, Request, check
 
 
 class TestResend:
     def test_nothing_owed(self, desk: Desk) -> None:
-        SQLiteJournal(desk.journal).close()
+        open_journal(desk.journal).close()
         outcome = desk.main("resend")
         assert (outcome.code, outcome.stdout) == (0, "")
         assert outcome.lines == ["0 reported, 0 refused, 0 still owed"]
@@ -69,9 +69,9 @@ class TestResend:
     ) -> None:
         request = check(Draft(a_request(record)), "provision")
         desk.notify(record)
-        journal = SQLiteJournal(desk.journal)
-        assert journal.is_reported(request, "sandbox")
-        assert not journal.is_reported(request, "aws")
+        journal = open_journal(desk.journal)
+        assert journal.owe(request, "sandbox", None).state == "reported"
+        assert journal.owe(request, "aws", None).state == "owed"
         journal.close()
 
     def test_two_at_once_do_not_send_the_same_thing_twice(
@@ -179,7 +179,7 @@ class TestResend:
     ) -> None:
         bad, good = records(2)
         desk.owe(good)
-        journal = SQLiteJournal(desk.journal)
+        journal = open_journal(desk.journal)
         members = a_request(bad, IdempotencyToken="once") | {"Status": 1}
         journal.owe(Request("provision", members), "sandbox", None)
         journal.close()

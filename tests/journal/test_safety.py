@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_cli import JOURNAL, Desk, a_message, a_request
+from journal_cli import STORE, Desk, a_message, a_request
 
-from workflow_result.journal import JournalProblem, files
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal import files
+from workflow_result.journal.place import open_journal
+from workflow_result.journal.store import JournalProblem
 
 
 def take_no_mode_away() -> None:
@@ -22,7 +23,7 @@ def take_every_mode_away() -> None:
 
 class TestOnlyItsOwnerCanReadIt:
     @pytest.mark.parametrize(
-        "step", ["sqlite3:connect", f"{JOURNAL}._enter", "workflow_result.delivery:Delivery.send"]
+        "step", ["sqlite3:connect", f"{STORE}._enter", "workflow_result.delivery:Delivery.send"]
     )
     def test_at_every_moment_whatever_the_umask(self, desk: Desk, record: str, step: str) -> None:
         """Seen at a death: the file is empty, SQLite's side file is there, the result is kept."""
@@ -56,7 +57,7 @@ class TestOnlyItsOwnerCanReadIt:
         desk.owe(record)
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
         with pytest.raises(JournalProblem, match="belongs to another user") as problem:
-            SQLiteJournal(desk.journal)
+            open_journal(desk.journal)
         assert problem.value.exposed
 
     @pytest.mark.parametrize("command", ["resend", "pending", "run"])
@@ -191,7 +192,7 @@ class TestFiles:
         link.symlink_to(target)
         monkeypatch.setattr(os.path, "realpath", lambda path: path)
         with pytest.raises(JournalProblem, match="symbolic links"):
-            SQLiteJournal(link)
+            open_journal(link)
         assert not target.exists()
 
     @pytest.mark.parametrize("end", [".lock", "-journal"])
@@ -211,10 +212,13 @@ class TestFiles:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("s3://bucket/key", "name a file"),
-        ("https://example.com/journal", "name a file"),
-        ("file:///tmp/journal", "name a file"),
-        ("dynamodb://table", "dynamodb:// is not supported yet, name a file"),
+        ("s3://bucket/key", "name a file, or dynamodb://TABLE"),
+        ("https://example.com/journal", "name a file, or dynamodb://TABLE"),
+        ("file:///tmp/journal", "name a file, or dynamodb://TABLE"),
+        (
+            "dynamodb://t",
+            "after dynamodb:// comes the table's name: 3 to 255 letters, digits, _, . and -",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["notify", "run", "resend", "pending", "forget rec-x"])

@@ -261,11 +261,11 @@ class TestUnusableInTheMiddle:
         script = (
             f"import sqlite3, sys; sys.path.insert(0, {str(ROOT)!r})\n"
             "from workflow_result import main\n"
-            "from workflow_result.journal.sqlite import SQLiteJournal\n"
+            "from workflow_result.journal import Journal\n"
             "def owe(self, *_):\n"
-            "    with self._database.transaction():\n"
+            "    with self._store._database.transaction():\n"
             "        raise sqlite3.OperationalError('database or disk is full')\n"
-            "SQLiteJournal.owe = owe\n"
+            "Journal.owe = owe\n"
             "main()\n"
         )
         outcome = desk.run(record, through=["-c", script])

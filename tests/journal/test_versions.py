@@ -17,8 +17,8 @@ from journal_cli import NOBODY, Desk, a_message, a_request, ended
 
 from workflow_result.engine.terraform import HOST_DIED
 from workflow_result.journal import database as tables
-from workflow_result.journal import digest_for
-from workflow_result.journal.sqlite import SQLiteJournal
+from workflow_result.journal.place import open_journal
+from workflow_result.journal.record import digest_for
 from workflow_result.request import Draft, Request, check
 
 OLDER = Path(__file__).with_name("older.py")
@@ -158,7 +158,7 @@ class TestOlderProcess:
     ) -> None:
         """It did not say whether it applied anything, so it may have."""
         older("begin", requests_of(record)[0])
-        SQLiteJournal(desk.journal).close()
+        open_journal(desk.journal).close()
         self.process.kill()
         self.process.wait()
         again = desk.run(record)
@@ -171,7 +171,7 @@ class TestOlderProcess:
     ) -> None:
         died, succeeded = requests_of(record)
         older("begin", died)
-        SQLiteJournal(desk.journal).close()
+        open_journal(desk.journal).close()
         older("owe", succeeded)
         self.process.kill()
         self.process.wait()

@@ -14,7 +14,7 @@ from workflow_result.cli.options import (
     aws_options,
     debug_option,
     journal_option,
-    journal_path,
+    journal_place,
 )
 from workflow_result.cli.output import print_line
 from workflow_result.problem import ExitCode, Problem, printable, say
@@ -40,7 +40,7 @@ def resend(
     Example:
       MAIN_PY resend
     """
-    opened = _existing_journal(journal)
+    opened = _existing_journal(journal, region, profile)
     if not opened:
         return
     from workflow_result.delivery import Delivery
@@ -153,16 +153,18 @@ def forget(record_id: str, journal: str | None) -> None:
         raise click.exceptions.Exit(ExitCode.NOT_DELIVERED)
 
 
-def _existing_journal(option: str | None) -> "Journal | None":
+def _existing_journal(
+    option: str | None, region: str | None = None, profile: str | None = None
+) -> "Journal | None":
     """Open the journal, which has to be there where it is named; the default one may be missing."""
-    from workflow_result.journal import NoJournal
-    from workflow_result.journal.sqlite import SQLiteJournal
+    from workflow_result.journal.place import open_journal
+    from workflow_result.journal.store import NoJournal
 
-    path = journal_path(option)
+    place = journal_place(option)
     try:
-        return SQLiteJournal(path, make=False)
+        return open_journal(place, region, profile, make=False)
     except NoJournal:
         if option or os.environ.get(JOURNAL_VARIABLE):
             raise
-        say(f"nothing is owed: there is no journal {path}")
+        say(f"nothing is owed: there is no journal {place}")
         return None

@@ -1,18 +1,21 @@
 """What the commands share: their options, and their help."""
 
 import os
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from workflow_result import request as requests
-from workflow_result.problem import ExitCode, Problem, show_tracebacks
+from workflow_result.problem import show_tracebacks
 from workflow_result.schemas import API_OPERATIONS
+
+if TYPE_CHECKING:
+    from workflow_result.journal.place import Table
 
 
 def _remember_debug(_: click.Context, __: click.Parameter, debug: bool) -> None:
@@ -50,8 +53,8 @@ request_option = input_option(
 journal_option = click.option(
     "--journal",
     metavar="FILE",
-    help=f"Where results are kept until they are delivered; else {JOURNAL_VARIABLE}, or a file in "
-    "your state directory.",
+    help="Where results are kept until they are delivered, dynamodb://TABLE for one that machines "
+    f"share; else {JOURNAL_VARIABLE}, or a file in your state directory.",
 )
 
 
@@ -80,19 +83,16 @@ class Command(click.Command):
         return super().get_help(ctx).replace("MAIN_PY", shlex.quote(name))
 
 
-def journal_path(option: str | None) -> Path:
+def journal_place(option: str | None) -> "Path | Table":
     """Return where the journal is: as the option says, the environment, or the platform.
 
-    Raises `Problem` (SETUP) where that is no file's path.
+    Raises `Problem` (SETUP) where that is no place for one.
     """
+    from workflow_result.journal.place import parse
+
     named = option or os.environ.get(JOURNAL_VARIABLE)
     if named:
-        if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", named):
-            allowed = "name a file"
-            if scheme[0].lower() == "dynamodb":
-                allowed = f"dynamodb:// is not supported yet, {allowed}"
-            raise Problem(ExitCode.SETUP, f"the journal {named} cannot be used: {allowed}")
-        return Path(named)
+        return parse(named)
     from platformdirs import user_state_path
 
     try:

@@ -1,6 +1,7 @@
 """The commands for a request: validate, notify, schema."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from workflow_result.cli.options import (
     aws_options,
     debug_option,
     journal_option,
-    journal_path,
+    journal_place,
     operation_option,
     request_option,
 )
@@ -72,15 +73,15 @@ def notify(
       echo '{"RecordId": "rec-notify", "Status": "SUCCEEDED"}' | MAIN_PY notify
     """
     from workflow_result.delivery import Delivery
+    from workflow_result.journal.place import open_journal
     from workflow_result.reporting import Reporter
 
     request = requests.check(_read_request(operation, input_file), operation)
-    reporter = Reporter(journal_path(journal), Delivery(region, profile, endpoint_url))
+    opening = partial(open_journal, journal_place(journal), region, profile)
+    reporter = Reporter(opening, Delivery(region, profile, endpoint_url))
     try:
-        if reporter.is_reported(request):
+        if not reporter.report(request):
             say(f"{request.members['RecordId']}: reported before, says the journal; not sent again")
-        else:
-            reporter.report(request)
     finally:
         reporter.close()
     print_json(requests.result(operation, request.members, reported=True))

@@ -1,6 +1,7 @@
 """The command for an operation message: run."""
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from workflow_result.cli.options import (
     debug_option,
     input_option,
     journal_option,
-    journal_path,
+    journal_place,
 )
 from workflow_result.cli.output import print_json
 
@@ -82,6 +83,7 @@ def run(
     from workflow_result.engine import message as messages
     from workflow_result.engine.order import carry_out, end_failed
     from workflow_result.engine.terraform import Settings
+    from workflow_result.journal.place import open_journal
     from workflow_result.reporting import Reporter
 
     if not terraform:
@@ -89,7 +91,8 @@ def run(
     message = messages.read(source.read_message(input_file))
     if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
         raise ModuleNotFoundError(name="boto3")
-    reporter = Reporter(journal_path(journal), Delivery(region, profile, endpoint_url))
+    opening = partial(open_journal, journal_place(journal), region, profile)
+    reporter = Reporter(opening, Delivery(region, profile, endpoint_url))
     try:
         if isinstance(message, messages.Unusable):
             members, code = end_failed(message, reporter)

@@ -2,7 +2,7 @@
 
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -25,7 +25,7 @@ def carry_out(
     nothing was applied, and it may be run again), or where the result was not delivered.
     """
     with _signals_kept() as stop_requests, saying_aside():
-        if reported := _begin(message.result([], HOST_DIED), reporter):
+        if reported := _begin(message.result([], HOST_DIED), reporter, stop_requests.append):
             return reported
         # boto3 is loaded while Terraform runs, so that the report does not wait for it.
         look = reporter.delivery.look()
@@ -69,7 +69,7 @@ def end_failed(message: Unusable, reporter: Reporter) -> tuple[Mapping[str, Any]
     """
     for fault in message.faults:
         say(fault)
-    if reported := _begin(message.request, reporter):
+    if reported := _begin(message.request, reporter, lambda _: None):
         return reported
     members = message.request.members
     say(f"{members['RecordId']}: reporting {members['Status']}, nothing was run", Style.BOLD)
@@ -77,9 +77,11 @@ def end_failed(message: Unusable, reporter: Reporter) -> tuple[Mapping[str, Any]
     return members, ExitCode.FAILED
 
 
-def _begin(if_it_dies: Request, reporter: Reporter) -> tuple[Mapping[str, Any], ExitCode] | None:
+def _begin(
+    if_it_dies: Request, reporter: Reporter, lost: Callable[[str], None]
+) -> tuple[Mapping[str, Any], ExitCode] | None:
     """Enter an order into the journal; return what was reported for it where that is known."""
-    earlier = reporter.begin(if_it_dies)
+    earlier = reporter.begin(if_it_dies, lost)
     if not earlier:
         return None
     members = {
@@ -92,11 +94,11 @@ def _begin(if_it_dies: Request, reporter: Reporter) -> tuple[Mapping[str, Any], 
 
 @contextmanager
 def _signals_kept() -> Iterator[deque[str]]:
-    """Collect the names of the signals that ask this process to end, instead of ending."""
+    """Collect what asks this process to end, signals to begin with, instead of ending."""
     received: deque[str] = deque()
 
     def keep(number: int, _: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
+        received.append(f"{signal.Signals(number).name} received")
 
     kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     kept = {kind: signal.getsignal(kind) for kind in kinds}

@@ -41,8 +41,9 @@ by SIGPIPE before its state is written."""
 class Stopper:
     """When the children of a run are asked to stop, each time harder.
 
-    That is after `timeout` seconds, and at each name of a signal that the caller adds to
-    `requests`. `by` says why, once they are; `grace` is the time between two signals, in seconds.
+    That is after `timeout` seconds, and at each reason that the caller adds to `requests`: a
+    signal, most of the time. `by` says why, once they are; `grace` is the time between two
+    signals, in seconds.
     """
 
     def __init__(self, requests: deque[str], timeout: int | None) -> None:
@@ -57,7 +58,7 @@ class Stopper:
     def is_due(self) -> bool:
         """Whether nothing is to be started any more."""
         if self._requests and not self.by:
-            self.by = f"{self._requests.popleft()} received"
+            self.by = self._requests.popleft()
         elif self._is_over() and not self.by:
             self.by = self._over()
         return self.by is not None
@@ -74,7 +75,7 @@ class Stopper:
         if self._is_over() and not self.by:
             self.stop(child, self._over())
         elif self._requests:
-            reason = f"{self._requests.popleft()} received"
+            reason = self._requests.popleft()
             if self.by:
                 if not self._signals_sent:
                     self.stop(child, self.by)

@@ -55,8 +55,8 @@ class Ending:
 class TerraformRun:
     """Runs Terraform for `message`.
 
-    The caller adds to `stop_requests` while it runs: each name of a signal in it makes
-    Terraform stop, the second one faster. `before_apply` is called before anything is changed; the
+    The caller adds to `stop_requests` while it runs: each reason in it makes Terraform stop, the
+    second one faster. `before_apply` is called before anything is changed; the
     `Problem` that it may raise ends the run.
     """
 

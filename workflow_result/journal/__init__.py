@@ -1,131 +1,38 @@
 """The journal: what is owed. Which results Service Catalog does not have yet.
 
-Here are the states, the rules of their moves and the interface, once for every store; `sqlite`
-keeps them in a file. The journal knows nothing of AWS: see `delivery` for that.
-
-A record has one entry, for each destination:
-
-    (nothing) --begin--> running --owe--> owed --settle--> reported
-    (nothing) -----------owe------------> owed --refuse--> refused
-
-`running` is a Terraform run that goes on; its entry already holds the request that is owed should
-its process die: FAILED. `applying` notes that it has begun to change things, `abandon` strikes it
-off before that. `owed` holds the whole request. `refused` holds it without the WorkflowToken, for a
-person to look at. `reported` holds only that it was reported, and as what.
-
-A run whose process died while it applied is owed, and that FAILED is `presumed`. One that died
-before has `died`: its message may be run again. Where that does not come within
-`RETURN_SECONDS` after somebody has found it dead, it is owed and presumed, too.
-
-The first result stays: `stands_against_run` and `stands_against_result` say against what. For a
-record that was reported another result can be owed; meanwhile it counts as reported, too, and goes
-on to when the other one is refused or forgotten.
+`record` has the states, `moves` what leads from one to the next, `store` what a store has to do.
+The stores are `sqlite`, a file, and `dynamodb`, a table that machines share. The journal knows
+nothing of Service Catalog: see `delivery` for that.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import Protocol
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
-from workflow_result.problem import ExitCode, Problem
-from workflow_result.request import Request, digest_of
+from workflow_result.journal import moves
+from workflow_result.journal.record import Entry, Key, Record, digest_for
+from workflow_result.journal.store import Store
+from workflow_result.problem import printable
+from workflow_result.request import Request
+from workflow_result.secret import hide, keep_secret
 
-RETURN_SECONDS = 15 * 60
-"""How long a message may take to come again whose run died before it applied anything."""
+T = TypeVar("T")
 
-
-class State(StrEnum):
-    """What the journal has of a record."""
-
-    RUNNING = "running"
-    DIED = "died"
-    OWED = "owed"
-    REFUSED = "refused"
-    REPORTED = "reported"
+CHUNK = 100
+"""Results that are claimed at once: no more than what is sent soon."""
 
 
-class JournalProblem(Problem):
-    """The journal cannot be used. Where others can get at it, it must not be used: `exposed`."""
+class Journal:
+    """What is owed, in a `store`. Every method raises `JournalProblem` where it cannot be used.
 
-    def __init__(self, line: str, *, exposed: bool = False) -> None:
-        super().__init__(ExitCode.SETUP, line)
-        self.exposed = exposed
-
-
-class NoJournal(JournalProblem):
-    """There is no journal, so nothing is owed there."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"there is no journal {path}: check --journal or WORKFLOW_RESULT_JOURNAL")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the journal has of a record, without its content, when it was looked at.
-
-    `digest` tells the request and its destination; `since` is in seconds since 1970; `status` is
-    empty where it was reported by an older version. `presumed`: what is owed is the FAILED of a run
-    that died. `own`: this process works on it; `held`: another one does.
+    Each move is as a whole, and kept for good when the method returns. Not for use from several
+    threads at once.
     """
 
-    digest: str
-    destination: str
-    state: State
-    operation: str
-    record_id: str
-    status: str
-    idempotency_token: str
-    region: str | None
-    since: float
-    tries: int
-    last_error: str | None
-    presumed: bool = False
-    own: bool = False
-    held: bool = False
-
-
-def digest_for(request: Request, destination: str) -> str:
-    """Return what tells `request` for `destination` from every other one."""
-    return f"{destination}-{digest_of(request.operation, request.members)}"
-
-
-def stands_against_run(entry: Entry, request: Request) -> bool:
-    """Whether no run may begin for the record of `entry`, whose FAILED would be `request`.
-
-    A presumed FAILED that nobody reports is not run again, either: whoever finds it reports it.
-    """
-    if entry.state == State.REFUSED:
-        return False
-    if entry.operation != request.operation:
-        return True
-    if entry.state == State.OWED:
-        return not entry.presumed or entry.held
-    return entry.state != State.DIED
-
-
-def stands_against_result(entry: Entry, request: Request) -> bool:
-    """Whether the result `request` does not take the place of `entry`."""
-    if entry.own or entry.state == State.REFUSED:
-        return False
-    if entry.operation != request.operation or entry.state == State.RUNNING:
-        return True
-    if entry.state == State.OWED:
-        return (
-            entry.held if entry.presumed else entry.digest != digest_for(request, entry.destination)
-        )
-    return False
-
-
-class Journal(Protocol):
-    """A store of entries. Every method raises `JournalProblem` where it cannot be used.
-
-    Each move is one transaction, on disk when the method returns. Not for use from several threads
-    at once.
-    """
-
-    def is_reported(self, request: Request, destination: str) -> bool:
-        """Whether this very request was reported before, to this destination."""
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_shared = store.is_shared
 
     def begin(self, request: Request, destination: str, region: str | None) -> Entry:
         """Enter a run that begins, with the `request` that is owed should this process die.
@@ -135,22 +42,56 @@ class Journal(Protocol):
         Catalog's queues may deliver a message more than once
         (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html).
         """
+        region = region and _encodable(region)
+        return self._one(
+            _key(request, destination), partial(moves.begin, request=request, region=region)
+        )
 
-    def applying(self, run: Entry) -> None:
-        """Note that this process's run begins to change things."""
+    def stay_alive(self, lost: Callable[[str], None]) -> None:
+        """Have this process's run count as alive while it goes on. See `Store.stay_alive`."""
+        self._store.stay_alive(lost)
+
+    def is_lost(self) -> bool:
+        """Whether another process may have taken this one's run over."""
+        return self._store.is_lost()
+
+    def applying(self, run: Entry) -> bool:
+        """Note that this process's run begins to change things; whether it is still its own."""
+        return self._one(_key_of(run), partial(moves.applying, run=run))
 
     def abandon(self, run: Entry) -> None:
         """Strike this process's run off: nobody owes anything for it."""
+        self._one(_key_of(run), partial(moves.abandon, run=run))
 
-    def owe(self, request: Request, destination: str, region: str | None) -> Entry:
-        """Enter a result, in the place of this process's run where it has one.
+    def give_back(self, run: Entry) -> None:
+        """Let this process's run be run again: its result can be neither kept nor reported."""
+        self._one(_key_of(run), partial(moves.give_back, run=run))
+
+    def owe(
+        self, request: Request, destination: str, region: str | None, run: Entry | None = None
+    ) -> Entry:
+        """Enter a result, in the place of this process's `run` where it has one.
 
         Returns what the journal has then: this process's `own` result; or the same one as
         reported; or what stands against it.
         """
+        region = region and _encodable(region)
+        return self._one(
+            _key(request, destination), partial(moves.owe, request=request, region=region, run=run)
+        )
 
     def settle(self, entries: Sequence[Entry]) -> None:
         """Strike results off that Service Catalog has: keep only that they were reported."""
+        digests = {_key_of(entry): entry for entry in entries}
+
+        def move(record: Record, now: float) -> tuple[Record, None]:
+            return moves.settle(record, now, digests[record.key])
+
+        self._store.change(list(digests), move)
+
+    def sent(self, request: Request, destination: str) -> None:
+        """Keep that Service Catalog has a result that could not be entered before."""
+        self._one(_key(request, destination), partial(moves.sent, request=request))
 
     def refuse(self, entry: Entry, cause: str) -> Entry | None:
         """Keep a result as refused for good, without its WorkflowToken.
@@ -158,28 +99,75 @@ class Journal(Protocol):
         Returns what the journal has then: the refused result, or the one that was reported
         before; None where another process has seen to it meanwhile.
         """
+        return self._one(_key_of(entry), partial(moves.refuse, entry=entry, cause=_shown(cause)))
 
     def keep(self, entry: Entry, cause: str) -> None:
         """Keep a result as owed, after a try that failed."""
+        self._one(_key_of(entry), partial(moves.keep, entry=entry, cause=_shown(cause)))
 
-    def claim(self, destination: str) -> list[tuple[Entry, Request | None]]:
-        """Become the owner of everything owed there that nobody works on; oldest first.
+    def claim(self, destination: str) -> Iterator[tuple[Entry, Request | None]]:
+        """Become the owner of what is owed there and nobody works on, oldest first.
 
+        What is owed is looked up at once, and claimed as it is taken, `CHUNK` results at a time.
         Notes when runs were found that died before they applied anything. A request that cannot be
         read any more is None.
         """
+        keys = self._store.due(destination)
+        for start in range(0, len(keys), CHUNK):
+            for record, claimed in self._store.change(keys[start : start + CHUNK], moves.claim):
+                entry = record.entry(0)
+                if claimed and entry:
+                    yield entry, _request(record, entry)
 
     def pending(self) -> list[Entry]:
         """Return everything that is not reported, oldest first. Changes nothing."""
+        records, now = self._store.unreported()
+        entries = [entry for record in records if (entry := record.entry(now))]
+        return sorted(entries, key=lambda entry: entry.since)
 
     def forget(self, record_id: str) -> list[Entry]:
         """Strike off what is refused or owed of a record and nobody works on.
 
         Returns what the journal had of it, an entry for each destination.
         """
+        found = self._store.change(self._store.keys_of(record_id), moves.forget)
+        return [entry for _, entry in found if entry]
 
     def close(self) -> None:
         """Give up the ownership of what is still owed."""
+        self._store.close()
 
     def wait_no_longer(self) -> None:
         """Do not wait for other processes any more."""
+        self._store.wait_no_longer()
+
+    def _one(self, key: Key, move: Callable[[Record, float], tuple[Record, T]]) -> T:
+        ((_, told),) = self._store.change([key], move)
+        return told
+
+
+def _key(request: Request, destination: str) -> Key:
+    return Key(request.members["RecordId"], destination)
+
+
+def _key_of(entry: Entry) -> Key:
+    return Key(entry.record_id, entry.destination)
+
+
+def _request(record: Record, entry: Entry) -> Request | None:
+    """The request of a record, or None where it is not the one that was entered."""
+    try:
+        request = Request(entry.operation, json.loads((record.work and record.work.content) or ""))
+        keep_secret(request.members["WorkflowToken"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return request if digest_for(request, entry.destination) == entry.digest else None
+
+
+def _shown(cause: str) -> str:
+    return _encodable(hide(printable(cause)))
+
+
+def _encodable(text: str) -> str:
+    """`text` for a store, even where it comes from settings that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

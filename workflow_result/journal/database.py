@@ -11,12 +11,11 @@ with zeros (secure_delete), but for two cases:
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from workflow_result.journal import JournalProblem, NoJournal
 from workflow_result.journal.files import (
     Locks,
     check_folder,
@@ -24,6 +23,7 @@ from workflow_result.journal.files import (
     make_folder,
     open_private,
 )
+from workflow_result.journal.store import JournalProblem, NoJournal
 
 APPLICATION = int.from_bytes(b"WfRe")
 """In `PRAGMA application_id`, so that another program's database is not taken for a journal."""
@@ -116,27 +116,16 @@ class Database:
         ):
             yield self.connection
 
-    def strike_off(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
-        """Execute statements that need no more space than there is, each with its rows of values.
+    @contextmanager
+    def in_no_space(self) -> Iterator[None]:
+        """Have transactions need no more space meanwhile than there is.
 
-        The rollback journal needs some. Where there is none, it goes without: a kill in these
-        milliseconds may damage the file then; otherwise `resend` would report FAILED for a run that
-        went well.
+        The rollback journal needs some. Without it, a kill in these milliseconds may damage the
+        file; otherwise `resend` would report FAILED for a run that went well.
         """
-
-        def execute() -> None:
-            with self.transaction() as connection:
-                for statement, rows in statements:
-                    connection.executemany(statement, rows)
-
-        try:
-            execute()
-        except JournalProblem as problem:
-            if _code(problem.__cause__) not in _NO_SPACE:
-                raise
-            self.read("PRAGMA journal_mode = MEMORY")
-            execute()
-            self.read("PRAGMA journal_mode = DELETE")
+        self.read("PRAGMA journal_mode = MEMORY")
+        yield
+        self.read("PRAGMA journal_mode = DELETE")
 
     def close(self) -> None:
         """Close the file, and give up the locks."""
@@ -241,6 +230,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+def is_out_of_space(problem: JournalProblem) -> bool:
+    """Whether SQLite could not write its rollback journal."""
+    return _code(problem.__cause__) in _NO_SPACE
 
 
 def _code(error: BaseException | None) -> int:

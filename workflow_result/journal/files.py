@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from workflow_result.journal import JournalProblem
+from workflow_result.journal.store import JournalProblem
 
 _OWNER_BITS = 62
 _TURN = 1 << _OWNER_BITS
@@ -163,11 +163,12 @@ class Locks:
         gives_up = threading.Lock()
 
         def wait() -> None:
-            fcntl.lockf(file, fcntl.LOCK_EX, 1, _TURN)
-            if gives_up.acquire(blocking=False):
-                has_turn.release()
-            else:
-                fcntl.lockf(file, fcntl.LOCK_UN, 1, _TURN)
+            with suppress(OSError):  # closed: nobody waits any more
+                fcntl.lockf(file, fcntl.LOCK_EX, 1, _TURN)
+                if gives_up.acquire(blocking=False):
+                    has_turn.release()
+                else:
+                    fcntl.lockf(file, fcntl.LOCK_UN, 1, _TURN)
 
         threading.Thread(target=wait, daemon=True).start()
         written = 0
