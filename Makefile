@@ -1,10 +1,12 @@
 # Two commands matter: `make demo` shows the main job, `make test` runs the tests.
-# Each makes the virtual environment it needs, in .venv; `make bench` has one of its own.
+# Each makes the virtual environment it needs, in .venv; `make bench` has one of its own, and so has
+# ministack, which stands where AWS would be: it pins botocore.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := benchmarks/.venv
+MINISTACK := tests/ministack/.venv
 RUNS ?= 20
 
 .PHONY: help demo test torture bench lint venv schemas requirements clean
@@ -15,14 +17,14 @@ help: ## list what can be made
 demo: $(VENV)/.ready ## send a result through Terraform to a local endpoint
 	@$(BIN)/python terraform/examples/demo.py
 
-test: $(VENV)/.ready-dev ## run the tests
+test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 	@$(BIN)/python -m compileall -q workflow_result # the tests start it a thousand times
 	$(BIN)/python -m pytest
 
-torture: $(VENV)/.ready-dev ## kill it for some minutes, and count what is lost or doubled
+torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for some minutes, and count what is lost or doubled
 	$(BIN)/python tests/torture.py
 
-bench: $(BENCH)/.ready ## compare it with the AWS CLI and others, in a few minutes (RUNS=20)
+bench: $(BENCH)/.ready $(MINISTACK)/.ready ## compare it with the AWS CLI and others, in a few minutes (RUNS=20)
 	@$(BENCH)/bin/python -m benchmarks $(RUNS)
 
 lint: $(VENV)/.ready-dev ## check style and types
@@ -47,9 +49,12 @@ requirements: ## pin the dependencies again, to their newest versions (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command 'make requirements' \
 	  -c requirements-dev.txt -o benchmarks/requirements.txt --group bench pyproject.toml
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command 'make requirements' \
+	  -o tests/ministack/requirements.txt --group ministack
 
 clean: ## remove what was made
-	rm -rf $(VENV) $(BENCH) benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(MINISTACK) benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -68,4 +73,8 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 $(BENCH)/.ready: benchmarks/requirements.txt | $(BENCH)/bin/python
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	$(BENCH)/bin/python -m compileall -q workflow_result
+	@touch $@
+
+$(MINISTACK)/.ready: tests/ministack/requirements.txt | $(MINISTACK)/bin/python
+	$(MINISTACK)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

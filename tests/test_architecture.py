@@ -65,6 +65,6 @@ def lines(path: Path) -> int:
 
 
 def test_every_file_can_be_read_in_one_sitting() -> None:
-    tests = (ROOT / "tests").rglob("*.py")
+    tests = [p for p in (ROOT / "tests").rglob("*.py") if ".venv" not in p.parts]
     assert [str(path) for path in MODULES.values() if lines(path) > 310] == []
     assert [str(path) for path in tests if lines(path) > 600] == []
