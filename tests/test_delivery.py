@@ -170,7 +170,8 @@ def test_setting_that_cannot_be_used_leaves_the_result_owed(
 
 @pytest.fixture
 def loader() -> ServiceCatalogLoader:
-    return ServiceCatalogLoader(botocore.session.Session())
+    folders = botocore.session.Session().get_component("data_loader").search_paths
+    return ServiceCatalogLoader(folders)
 
 
 @pytest.mark.parametrize(

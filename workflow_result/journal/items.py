@@ -96,10 +96,10 @@ def read(attributes: Mapping[str, Any], owner: str, now: float, margin: float) -
             gone_since=(lease + margin if by else lease) if gone else None,
         )
     if told := values.get("reported"):
-        numbers = {"since": float(told["since"]), "tries": int(told["tries"])}
-        reported = Reported(
-            **{field.name: told[field.name] for field in fields(Reported)} | numbers
-        )
+        texts = {
+            name: told[name] for name in ("digest", "operation", "status", "idempotency_token")
+        }
+        reported = Reported(**texts, since=float(told["since"]), tries=int(told["tries"]))
     record = Record(Key(record_id, destination), work, reported)
     return Item(record, int(values["version"]), str(values.get("by", "")), by, lease)
 

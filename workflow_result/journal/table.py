@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from workflow_result.aside import Aside
 from workflow_result.endpoint import is_on_this_machine
@@ -83,7 +83,7 @@ class Table:
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "ConditionalCheckFailedException" and called:
-                raise Conflict(dict(error.response).get("Item")) from None
+                raise Conflict(cast("dict[str, Any]", error.response).get("Item")) from None
             raise self._problem(error, code, called=called) from error
         except Exception as error:
             raise self._problem(error, "", called=called) from error
