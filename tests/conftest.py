@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from engine_cli import Engine
     from journal_cli import Desk
+    from ministack_server import Ministack
 
 # In the background interrupts are ignored, under nohup hang-ups, and so they would be by what the
 # tests start.
@@ -206,6 +207,15 @@ def waiting_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbo
         yield start(*(f"--record=rec-{n}" for n in range(2000)))
 
 
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Ministack"]:
+    """DynamoDB on loopback, where each test makes a table of its own."""
+    from ministack_server import ministack_server
+
+    with ministack_server(tmp_path_factory.mktemp("aws")) as server:
+        yield server
+
+
 _numbers = itertools.count()
 
 
@@ -228,6 +238,26 @@ def desk(tmp_path: Path, waiting_sandbox: Sandbox) -> Iterator["Desk"]:
 
     yield Desk(tmp_path / "desk", waiting_sandbox)
     kill_left_over(tmp_path / "desk")
+
+
+@pytest.fixture
+def shared_desk(
+    tmp_path: Path, waiting_sandbox: Sandbox, ministack: "Ministack"
+) -> Iterator["Desk"]:
+    """The same, where the journal is a table."""
+    from engine_cli import kill_left_over
+    from journal_cli import Desk
+    from tables import new_table
+
+    yield Desk(tmp_path / "desk", waiting_sandbox, shared=new_table(ministack))
+    kill_left_over(tmp_path / "desk")
+
+
+@pytest.fixture(params=["file", "table"])
+def any_desk(request: pytest.FixtureRequest) -> "Desk":
+    """A journal in a file, and one in a table."""
+    desk: Desk = request.getfixturevalue("desk" if request.param == "file" else "shared_desk")
+    return desk
 
 
 @pytest.fixture

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 from conftest import CREDENTIALS, MAIN, Outcome, Sandbox, clean_environment, endpoint
 from engine_cli import read_until
+from tables import SharedTable
 
 from workflow_result import request as requests
-from workflow_result.journal.place import open_journal
-from workflow_result.journal.record import Entry
+from workflow_result.journal import Journal
+from workflow_result.journal.place import Table, open_journal
+from workflow_result.journal.record import RETURN_SECONDS, Entry
 
 JOURNAL = "workflow_result.journal:Journal"
 STORE = "workflow_result.journal.sqlite:SQLiteStore"
@@ -73,6 +75,10 @@ class Desk:
     home: Path
     sandbox: Sandbox
     environment: dict[str, str] = field(default_factory=dict)
+    shared: SharedTable | None = None
+    """Where the journal is a table instead."""
+
+    lease: int = 300
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
@@ -86,6 +92,10 @@ class Desk:
         terraform.chmod(0o755)
         self.run_options = ("run", "--chdir", str(self.artifact), "--terraform", str(terraform))
 
+    @property
+    def journal_name(self) -> str:
+        return self.shared.url(lease=self.lease) if self.shared else str(self.journal)
+
     # --- main.py ----------------------------------------------------------------------------
 
     def start(
@@ -97,7 +107,9 @@ class Desk:
         **variables: str,
     ) -> subprocess.Popen[bytes]:
         """Start main.py, or `through` another script that starts it."""
-        environment = self.sandbox.environment | {"WORKFLOW_RESULT_JOURNAL": str(self.journal)}
+        environment = self.sandbox.environment | {"WORKFLOW_RESULT_JOURNAL": self.journal_name}
+        if self.shared:
+            environment |= self.shared.environment
         process = subprocess.Popen(
             [sys.executable, *(through or [MAIN]), *arguments],
             stdin=subprocess.PIPE,
@@ -134,19 +146,42 @@ class Desk:
         **more: Any,
     ) -> None:
         """Have these results in the journal, as if they could not be delivered."""
-        journal = open_journal(self.journal)
-        for record_id in record_ids:
-            draft = requests.Draft(a_request(record_id, **more))
-            journal.owe(requests.check(draft, "provision"), destination, region)
-        journal.close()
+        with self.opened() as journal:
+            for record_id in record_ids:
+                draft = requests.Draft(a_request(record_id, **more))
+                journal.owe(requests.check(draft, "provision"), destination, region)
 
     # --- what it leaves ---------------------------------------------------------------------
 
     def pending(self) -> dict[str, Entry]:
-        journal = open_journal(self.journal)
-        entries = journal.pending()
-        journal.close()
-        return {entry.record_id: entry for entry in entries}
+        with self.opened() as journal:
+            return {entry.record_id: entry for entry in journal.pending()}
+
+    @contextmanager
+    def opened(self) -> Iterator[Journal]:
+        """The journal, in this process."""
+        place: Path | Table = self.journal
+        with pytest.MonkeyPatch.context() as patch:
+            if self.shared:
+                place = Table(self.shared.name, self.lease)
+                for name, value in (CREDENTIALS | self.shared.environment).items():
+                    patch.setenv(name, value)
+            journal = open_journal(place)
+            try:
+                yield journal
+            finally:
+                journal.close()
+
+    def lapse(self) -> None:
+        """Have the leases be over of whoever has died meanwhile: nobody is to be alive."""
+        if not self.shared:
+            return
+        margin, gone = self.lease / 5, time.time() - 1
+        for item in self.shared.items():
+            if "owner" in item:
+                returns = item["state"] == "running" and item["phase"] == "preparing"
+                due_at = gone + RETURN_SECONDS if returns else gone
+                self.shared.set(item["record"], lease=gone - margin, due_at=due_at)
 
     @contextmanager
     def table(self) -> Iterator[sqlite3.Connection]:
@@ -158,8 +193,10 @@ class Desk:
         """The IdempotencyTokens under which Service Catalog was asked to end this record."""
         return {token for record, token, _ in self.sandbox.calls() if record == record_id}
 
-    def leftovers(self) -> list[Path]:
-        """Files in the journal's folder with a piece of a token."""
+    def leftovers(self) -> list[Any]:
+        """Files in the journal's folder with a piece of a token; or items of the table."""
+        if self.shared:
+            return self.shared.leftovers(MARK.encode())
         return [file for file in self.folder.iterdir() if MARK.encode() in file.read_bytes()]
 
 

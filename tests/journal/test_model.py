@@ -1,14 +1,17 @@
 """The journal against a plain model of it: whatever processes do, and whenever they die."""
 
+import itertools
 import multiprocessing
-import shutil
+import os
 import sqlite3
-import tempfile
+import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from conftest import CREDENTIALS
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,10 +20,14 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 from journal_worker import work
+from ministack_server import Ministack
+from tables import SharedTable, new_table
 
-from workflow_result.journal.record import Entry
+from workflow_result.journal.place import Table
+from workflow_result.journal.record import RETURN_SECONDS, Entry
 from workflow_result.request import Draft, Request, check
 
 Key = tuple[str, str]
@@ -41,14 +48,73 @@ def request_of(record: str, key: Key) -> Request:
     return check(Draft(members), operation)
 
 
+class Ground(Protocol):
+    """Where a journal is, and how time goes by there."""
+
+    @property
+    def place(self) -> Path | Table: ...
+
+    environment: dict[str, str]
+    knows_death: bool
+    """Whether somebody who died is known to be dead from then on, without being looked for."""
+
+    def lapse(self, owner: str | None) -> None:
+        """Have what this process works on count as nobody's, though the process may live."""
+
+    def quarter_of_an_hour(self) -> None:
+        """Have the time go by in which a message may come again."""
+
+
+class InFile:
+    knows_death = False
+
+    def __init__(self, path: Path) -> None:
+        self.place = path
+        self.environment: dict[str, str] = {}
+
+    def lapse(self, owner: str | None) -> None:
+        """The kernel does that, and only where the process is dead."""
+
+    def quarter_of_an_hour(self) -> None:
+        with closing(sqlite3.connect(self.place)) as database, database:
+            database.execute("UPDATE result SET found = found - 901")
+
+
+class InTable:
+    knows_death = True
+
+    def __init__(self, table: SharedTable) -> None:
+        self._table = table
+        self.place = Table(table.name)
+        self.environment = CREDENTIALS | table.environment
+
+    def lapse(self, owner: str | None) -> None:
+        gone = time.time() - 1
+        for item in self._table.items():
+            if item.get("owner") == owner:
+                returns = item["state"] == "running" and item["phase"] == "preparing"
+                due_at = gone + RETURN_SECONDS if returns else gone
+                self._table.set(item["record"], lease=gone - 60, due_at=due_at)
+
+    def quarter_of_an_hour(self) -> None:
+        now = time.time()
+        for item in self._table.items():
+            if "lease" in item and float(item["lease"]) <= now:
+                earlier = {name: float(item[name]) - 901 for name in ("lease", "due_at")}
+                self._table.set(item["record"], **earlier)
+
+
 class Process:
     """One that has the journal open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, ground: Ground) -> None:
         self._orders, theirs = processes.Pipe()
-        self._process = processes.Process(target=work, args=[path, theirs], daemon=True)
+        self._process = processes.Process(
+            target=work, args=[ground.place, ground.environment, theirs], daemon=True
+        )
         self._process.start()
         theirs.close()
+        self.owner = self._orders.recv()
 
     def do(self, method: str, *arguments: Any) -> Any:
         self._orders.send((method, arguments))
@@ -66,12 +132,16 @@ Taken = tuple[Process, str, Entry]
 
 @dataclass
 class Record:
-    """What the model has of a record."""
+    """What the model has of a record.
+
+    `worker` works on it, and lives; it has `lapsed` where it counts as dead all the same.
+    """
 
     reported: Key | None = None
     state: str = ""  # running, owed or refused
     key: Key = ("", "")
     worker: Process | None = None
+    lapsed: bool = False
     applying: bool = False
     found: bool = False
     late: bool = False
@@ -79,9 +149,32 @@ class Record:
 
     def seen(self) -> tuple[str, bool]:
         """Its state, and whether that is presumed."""
-        if self.state != "running" or self.worker:
+        if self.state != "running" or (self.worker and not self.lapsed):
             return self.state, self.presumed
         return ("owed", True) if self.applying or self.late else ("died", False)
+
+    def seen_by(self, process: "Process") -> tuple[str, bool]:
+        """The same, as the process has it: its own work, until it finds it taken over."""
+        if self.worker is process:
+            return self.state, self.presumed
+        return self.seen()
+
+    def work_stands_against(self, process: "Process", key: Key) -> bool:
+        """Whether what is not reported stands against this result of a process."""
+        state, presumed = self.seen_by(process)
+        if state in ("", "refused") or self.worker is process:
+            return False
+        if state == "running" or self.key[0] != key[0]:
+            return True
+        return state == "owed" and (not self.is_free() if presumed else self.key != key)
+
+    def stands_against(self, process: "Process", key: Key) -> bool:
+        """Whether anything does."""
+        is_other = self.reported is not None and self.reported[0] != key[0]
+        return is_other or self.work_stands_against(process, key)
+
+    def is_free(self) -> bool:
+        return self.worker is None or self.lapsed
 
     def is_run_of(self, process: "Process", entry: Entry) -> bool:
         """Whether `entry` is the run that goes on, and not an earlier one of the process."""
@@ -90,16 +183,15 @@ class Record:
 
     def has(self, state: str, key: Key, worker: Process | None, *, presumed: bool = False) -> None:
         self.state, self.key, self.worker, self.presumed = state, key, worker, presumed
-        self.applying = self.found = self.late = False
+        self.applying = self.found = self.late = self.lapsed = False
 
 
 class JournalMachine(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, ground: Ground) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.path = self.folder / "journal"
+        self.ground = ground
         self.records = {"rec-a": Record(), "rec-b": Record()}
-        self.observer = Process(self.path)
+        self.observer = Process(ground)
         self.living: list[Process] = []
         self.runs: list[Taken] = []
         self.owed: list[Taken] = []
@@ -113,7 +205,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.living.append(Process(self.path))
+        self.living.append(Process(self.ground))
 
     @rule(data=st.data())
     @precondition(lambda self: len(self.living) > 1)
@@ -125,9 +217,20 @@ class JournalMachine(RuleBasedStateMachine):
         self.living.remove(process)
         self.runs = [taken for taken in self.runs if taken[0] is not process]
         self.owed = [taken for taken in self.owed if taken[0] is not process]
+        self.ground.lapse(process.owner)
         for record in self.records.values():
             if record.worker is process:
                 record.worker = None
+                record.found |= self.ground.knows_death
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.ground.knows_death)
+    def is_frozen_past_its_lease(self, data: st.DataObject) -> None:
+        process = self.one_of(data, self.living)
+        self.ground.lapse(process.owner)
+        for record in self.records.values():
+            if record.worker is process:
+                record.lapsed = record.found = True
 
     def one_of(self, data: st.DataObject, things: list[Any]) -> Any:
         return things[data.draw(st.integers(0, len(things) - 1))]
@@ -138,8 +241,9 @@ class JournalMachine(RuleBasedStateMachine):
 
     def begun(self, process: Process, name: str, operation: str) -> None:
         record, key = self.records[name], (operation, "FAILED")
-        state, presumed = record.seen()
+        state, presumed = record.seen_by(process)
         is_other = bool(state) and state != "refused" and record.key[0] != operation
+        free = record.is_free() and record.worker is not process
         entry = process.do("begin", request_of(name, key), "sandbox", None)
         if record.reported:
             assert entry.state == "reported"
@@ -150,34 +254,57 @@ class JournalMachine(RuleBasedStateMachine):
             record.has("running", key, process)
             assert (entry.state, entry.own) == ("running", True)
             self.runs.append((process, name, entry))
-        elif presumed and not record.worker:
+        elif presumed and free:
             record.has("owed", key, process, presumed=True)
             assert (entry.state, entry.own, entry.presumed) == ("owed", True, True)
             self.owed.append((process, name, entry))
         else:
             assert entry.state == "owed"
-            assert entry.held == (record.worker not in (None, process))
+            assert entry.held == (not record.is_free() and record.worker is not process)
         assert not entry.own or record.worker is process
 
     @rule(data=st.data(), name=RECORDS, operation=OPERATIONS, status=STATUSES)
     def owe(self, data: st.DataObject, name: str, operation: str, status: str) -> None:
         process = self.one_of(data, self.living)
         record, key = self.records[name], (operation, status)
-        state, presumed = record.seen()
         entry = process.do("owe", request_of(name, key), "sandbox", None)
         if record.reported == key:
             assert (entry.state, entry.own) == ("reported", False)
-            return
-        stands = record.reported is not None and record.reported[0] != operation
-        if state not in ("", "refused") and record.worker is not process:
-            stands |= state == "running" or record.key[0] != operation
-            stands |= state == "owed" and presumed and record.worker is not None
-            stands |= state == "owed" and not presumed and record.key != key
+        else:
+            self.owes(process, name, key, entry, stands=record.stands_against(process, key))
+
+    def owes(self, process: Process, name: str, key: Key, entry: Entry, *, stands: bool) -> None:
+        record = self.records[name]
         assert entry.own != stands
         if not stands:
             record.has("owed", key, process)
             assert (entry.state, entry.presumed) == ("owed", False)
             self.owed.append((process, name, entry))
+
+    @rule(data=st.data(), status=STATUSES)
+    @precondition(lambda self: self.runs)
+    def run_ends(self, data: st.DataObject, status: str) -> None:
+        """Its result is taken only where the run is still its process's."""
+        process, name, run = self.one_of(data, self.runs)
+        record, key = self.records[name], (run.operation, status)
+        entry = process.do("owe", request_of(name, key), "sandbox", None, run)
+        if record.reported == key:
+            assert (entry.state, entry.own) == ("reported", False)
+        else:
+            is_own = record.worker is process
+            stands = not is_own or record.stands_against(process, key)
+            self.owes(process, name, key, entry, stands=stands)
+
+    @rule(data=st.data(), name=RECORDS, operation=OPERATIONS, status=STATUSES)
+    def sent(self, data: st.DataObject, name: str, operation: str, status: str) -> None:
+        """A result that could not be entered before it was sent."""
+        process = self.one_of(data, self.living)
+        record, key = self.records[name], (operation, status)
+        stands = record.work_stands_against(process, key)
+        process.do("sent", request_of(name, key), "sandbox")
+        if not stands:
+            record.reported = key
+            record.has("", ("", ""), None)
 
     @rule(data=st.data())
     @precondition(lambda self: self.runs)
@@ -187,9 +314,11 @@ class JournalMachine(RuleBasedStateMachine):
     def applying(self, taken: Taken) -> None:
         process, name, entry = taken
         record = self.records[name]
-        process.do("applying", entry)
-        if record.is_run_of(process, entry):
+        is_own = record.is_run_of(process, entry)
+        assert process.do("applying", entry) == is_own
+        if is_own:
             record.applying = True
+            record.lapsed = record.found = record.late = False
 
     @rule(data=st.data())
     @precondition(lambda self: self.runs)
@@ -199,6 +328,16 @@ class JournalMachine(RuleBasedStateMachine):
         process.do("abandon", entry)
         if record.is_run_of(process, entry):
             record.has("", ("", ""), None)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.runs)
+    def give_back(self, data: st.DataObject) -> None:
+        process, name, entry = self.one_of(data, self.runs)
+        record = self.records[name]
+        process.do("give_back", entry)
+        if record.is_run_of(process, entry):
+            record.has("running", record.key, None)
+            record.found = True
 
     @rule(name=RECORDS, operation=OPERATIONS, applies=st.booleans())
     def a_run_dies(self, name: str, operation: str, applies: bool) -> None:
@@ -255,7 +394,7 @@ class JournalMachine(RuleBasedStateMachine):
             state, presumed = record.seen()
             if state == "died":
                 record.found = True
-            elif state == "owed" and record.worker is None:
+            elif state == "owed" and record.is_free() and record.worker is not process:
                 expected.add(name)
                 record.has("owed", record.key, process, presumed=presumed)
         assert set(claimed) == expected
@@ -265,16 +404,15 @@ class JournalMachine(RuleBasedStateMachine):
     def forget(self, data: st.DataObject, name: str) -> None:
         process = self.one_of(data, self.living)
         record = self.records[name]
-        state, _ = record.seen()
+        state, _ = record.seen_by(process)
         found = [entry.state for entry in process.do("forget", name)]
         assert found == ([state] if state else ["reported"] if record.reported else [])
-        if state and not record.worker:
+        if state and record.is_free() and record.worker is not process:
             record.has("", ("", ""), None)
 
     @rule()
     def a_quarter_of_an_hour_goes_by(self) -> None:
-        with closing(sqlite3.connect(self.path)) as database, database:
-            database.execute("UPDATE result SET found = found - 901")
+        self.ground.quarter_of_an_hour()
         for record in self.records.values():
             record.late |= record.found
 
@@ -293,13 +431,31 @@ class JournalMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for process in [self.observer, *self.living]:
             process.die()
-        shutil.rmtree(self.folder)
 
 
-TestJournal = JournalMachine.TestCase
-TestJournal.settings = settings(
-    max_examples=12,
+SETTINGS = settings(
+    # More of them: PYTEST_EXAMPLES=200
+    max_examples=int(os.environ.get("PYTEST_EXAMPLES", "6")),
     stateful_step_count=35,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def hold(new_ground: Callable[[int], Ground]) -> None:
+    """Hold journals against the model, each on a ground of its own."""
+    numbers = itertools.count()
+
+    class Machine(JournalMachine):
+        def __init__(self) -> None:
+            super().__init__(new_ground(next(numbers)))
+
+    run_state_machine_as_test(Machine, settings=SETTINGS)
+
+
+def test_journal_in_a_file(tmp_path: Path) -> None:
+    hold(lambda number: InFile(tmp_path / f"journal-{number}"))
+
+
+def test_journal_in_a_table(ministack: Ministack) -> None:
+    hold(lambda _: InTable(new_table(ministack)))

@@ -120,6 +120,7 @@ class DynamoDBStore:
             # What this process works on is most likely as it has written it, and what was found
             # to be due as it is in the index; all else is new.
             item = known if known and self._is_own(known) else self._due.pop(key, None)
+            is_read = False
             for _ in range(ATTEMPTS):
                 old, now = item or Item(Record(key)), self._table.clock.now()
                 new, told = move(old.record, now)
@@ -127,11 +128,12 @@ class DynamoDBStore:
                     try:
                         written = self._write(old, new, now)
                     except Conflict as conflict:
-                        item = self._read(key, conflict.item)
+                        item, is_read = self._read(key, conflict.item), True
                         continue
                     return written.record, told
-                if item:
+                if is_read:
                     return new, told
+                is_read = True
                 answer = self._table.call("get_item", Key=items.item_key(key), ConsistentRead=True)
                 item = self._read(key, answer.get("Item"))
         raise JournalProblem(f"the journal cannot be used: {key.record_id} is changed all the time")
