@@ -253,6 +253,12 @@ def shared_desk(
     kill_left_over(tmp_path / "desk")
 
 
+@pytest.fixture
+def file_desk(desk: "Desk") -> "Desk":
+    """`desk`, for tests that have another one of that name."""
+    return desk
+
+
 @pytest.fixture(params=["file", "table"])
 def any_desk(request: pytest.FixtureRequest) -> "Desk":
     """A journal in a file, and one in a table."""
