@@ -21,8 +21,8 @@ test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 	@$(BIN)/python -m compileall -q workflow_result # the tests start it a thousand times
 	$(BIN)/python -m pytest
 
-torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for some minutes, and count what is lost or doubled
-	$(BIN)/python tests/torture.py
+torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for minutes, count what is lost or doubled (JOURNAL=dynamodb)
+	$(BIN)/python tests/torture$(if $(filter dynamodb,$(JOURNAL)),_shared).py
 
 bench: $(BENCH)/.ready $(MINISTACK)/.ready ## compare it with the AWS CLI and others, in a few minutes (RUNS=20)
 	@$(BENCH)/bin/python -m benchmarks $(RUNS)

@@ -79,6 +79,8 @@ class Desk:
     """Where the journal is a table instead."""
 
     lease: int = 300
+    prefix: Sequence[str] = ()
+    """What starts each process."""
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
@@ -111,7 +113,7 @@ class Desk:
         if self.shared:
             environment |= self.shared.environment
         process = subprocess.Popen(
-            [sys.executable, *(through or [MAIN]), *arguments],
+            [*self.prefix, sys.executable, *(through or [MAIN]), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """Kills main.py for some minutes, and counts: `make torture`; `torture.py 0.1` does less.
 
-Three rounds, each on journals that many processes share, with real processes and real kills:
+For a journal that machines share, see `torture_shared`. Three rounds, each on journals that many
+processes share, with real processes and real kills:
 * sixteen at a time, killed at a named step or at any moment;
 * killed at every system call that touches the journal's files (needs strace);
 * an endpoint that throttles, fails, drops, answers by half, rubbish or never, killed besides.
@@ -68,7 +69,7 @@ class Figures:
     def killed(self, process: subprocess.Popen[bytes]) -> bool:
         """Wait for the end of `process`; whether a kill was its end."""
         process.communicate()
-        killed = process.returncode < 0
+        killed = process.returncode in (-9, 128 + 9)  # the latter through a shell
         with self._lock:
             self.kills += killed
         return killed
@@ -93,11 +94,13 @@ def start(desk: Desk, record: str, **settings: Any) -> subprocess.Popen[bytes]:
     return desk.start("notify", stdin=a_request(record, **large), **settings)
 
 
-def kill_somewhere(desk: Desk, figures: Figures, starter: Callable[..., Any]) -> None:
+def kill_somewhere(
+    desk: Desk, figures: Figures, starter: Callable[..., Any], steps: Sequence[str] = STEPS
+) -> None:
     """Start something and have it killed: at a step, at any moment, or not at all."""
     match chance.randrange(5):
         case 0 | 1:
-            settings = desk.killed(chance.choice(["before", "after"]), chance.choice(STEPS))
+            settings = desk.killed(chance.choice(["before", "after"]), chance.choice(steps))
             figures.killed(starter(**settings))
         case 2 | 3:
             process = starter()
@@ -125,8 +128,8 @@ def come_again(desk: Desk) -> None:
 
 def settle_up(desk: Desk, records: Sequence[str], taken: set[str], figures: Figures) -> None:
     """Have the queue and `resend` bring it to an end; then count."""
-    come_again(desk)
     for _ in range(30):
+        come_again(desk)
         if desk.main("resend").code == 0:
             break
     ended = {r for r in records if desk.sandbox.status(r) != "IN_PROGRESS"}
@@ -208,6 +211,13 @@ def a_desk(name: str, records: Sequence[str], figures: Figures, *options: str) -
     print(f"{name}, {time.monotonic() - began:.0f} s; so far {figures.line()}", flush=True)
 
 
+def verdict(figures: Figures) -> int:
+    """Tell what was lost, doubled or left; return the exit code."""
+    for fault, names in figures.faults.items():
+        print(f"{fault}: {', '.join(sorted(names)) or 'none'}")
+    return any(figures.faults.values())
+
+
 def main() -> int:
     share = float(sys.argv[1]) if len(sys.argv) > 1 else 1
     os.environ.update(CREDENTIALS)
@@ -232,9 +242,7 @@ def main() -> int:
             list(pool.map(one, ["notify", "run", "resend", "large notify"][: int(4 * share) or 1]))
     else:
         print("strace is missing: not killed at every system call")
-    for fault, names in figures.faults.items():
-        print(f"{fault}: {', '.join(sorted(names)) or 'none'}")
-    return any(figures.faults.values())
+    return verdict(figures)
 
 
 if __name__ == "__main__":
