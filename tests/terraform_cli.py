@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MAIN, ROOT, Outcome, clean_environment
+from conftest import MAIN, ROOT, Outcome, clean_environment, provider_mirror
 
 MODULES = ROOT / "terraform"
 PROGRAM = json.dumps([sys.executable, str(MAIN)])
@@ -73,6 +73,19 @@ class TerraformWithExternal(Terraform):
             super().init()
         else:  # `init` would look for the provider that is overridden; `get` takes modules alone
             assert self("get").code == 0
+
+
+def mirror_settings(home: Path, *providers: str) -> dict[str, str]:
+    """Environment variables with which `init` installs these providers from the mirror.
+
+    The test is skipped where they are not in it.
+    """
+    mirror = provider_mirror(*providers)
+    cli_config = home / "terraform.rc"
+    cli_config.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n'
+    )
+    return {"TF_CLI_CONFIG_FILE": str(cli_config)}
 
 
 def real_provider_mirror() -> Path:

@@ -14,8 +14,9 @@ from typing import Any
 import boto3
 import pytest
 from ci_job_cli import CiJob, file, packed
-from conftest import MAIN, ROOT, Sandbox, clean_environment, provider_mirror
+from conftest import MAIN, ROOT, Sandbox, clean_environment
 from moto_server import Moto, moto_server
+from terraform_cli import mirror_settings
 
 EXAMPLE = ROOT / "terraform" / "examples" / "s3-bucket"
 TRACER_TAG = "SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE"
@@ -29,16 +30,11 @@ def moto(tmp_path: Path) -> Iterator[Moto]:
 
 @pytest.fixture
 def environment(tmp_path: Path, moto: Moto, sandbox: Sandbox) -> dict[str, str]:
-    mirror = provider_mirror("hashicorp/aws")
-    config = tmp_path / "terraform.rc"
-    config.write_text(
-        f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n'
-    )
     return clean_environment(
         tmp_path,
         **sandbox.environment,
+        **mirror_settings(tmp_path, "hashicorp/aws"),
         AWS_ENDPOINT_URL=moto.url,
-        TF_CLI_CONFIG_FILE=str(config),
         CHECKPOINT_DISABLE="1",
     )
 
