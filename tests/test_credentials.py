@@ -9,6 +9,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -471,3 +472,21 @@ class TestPatience:
         monkeypatch.setattr(delivery, "FAILED_FOR", 0.0)
         deliver()
         assert (place.home / "runs").read_text() == "\n\n"
+
+    def test_source_that_is_silent_when_its_credentials_end_leaves_the_result_owed(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is botocore that asks anew; while it signs, nobody would end its waiting."""
+        soon = datetime.now(UTC) + timedelta(minutes=12)
+        printed = place.printed(Expiration=soon.isoformat())
+        place.process(
+            f'[ -e "$HOME/silent" ] && for _ in $(seq 60); do sleep 0.1; done; cat {printed}'
+        )
+        place.enter(monkeypatch)
+        with endpoint(lambda *_: (200, b"{}")) as url:
+            sender = Delivery(None, None, url)
+            sender.send(CHECKED)
+            (place.home / "silent").touch()
+            monkeypatch.setattr(delivery, "PATIENCE", 1.0)
+            with pytest.raises(NotDelivered, match="custom-process: no answer in time"):
+                sender.send(CHECKED)

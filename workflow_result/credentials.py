@@ -88,6 +88,11 @@ class Sources(CredentialResolver):
         self._keep(keys)
         return keys
 
+    def may_be_asked(self) -> bool:
+        """Whether what is good now has to be had from a source, which may take its time."""
+        needed = getattr(self._credentials, "refresh_needed", None)
+        return bool(needed and needed())
+
     def failed(self) -> SourceFailed:
         """Return the error that says that the source asked last has given nothing."""
         return SourceFailed(self.asked, self._session.get_config_variable("profile"))
