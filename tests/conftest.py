@@ -310,7 +310,10 @@ def endpoint(
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # as many may connect at the same moment
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         # It looks every so many seconds whether it is to end.
         threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

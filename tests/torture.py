@@ -37,7 +37,8 @@ from workflow_result.delivery import Delivery
 from workflow_result.journal.place import open_journal
 from workflow_result.journal.record import State
 from workflow_result.journal.store import JournalProblem
-from workflow_result.reporting import AT_ONCE, resend
+from workflow_result.pace import AT_MOST
+from workflow_result.resending import resend
 
 STEPS = [
     *(f"{JOURNAL}.{name}" for name in ("__init__", "begin", "owe", "settle", "refuse", "keep")),
@@ -154,7 +155,7 @@ def every_system_call(what: str, desk: Desk, records: Iterator[str], figures: Fi
     """At the first call, the second, … of a small or large `notify`, a `run` or a `resend`."""
     used: list[str] = []
     taken: set[str] = set()
-    delivery = Delivery("us-east-1", None, desk.sandbox.url, AT_ONCE)
+    delivery = Delivery("us-east-1", None, desk.sandbox.url, AT_MOST)
 
     def next_record() -> str:
         kind = {"notify": 0, "large notify": 2, "run": 3, "resend": 1}[what]

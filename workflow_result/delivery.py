@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_result import endpoint
 from workflow_result.request import Request
 from workflow_result.schemas import API_OPERATIONS
-from workflow_result.undelivered import (
-    NotAnAnswer,
-    SourceFailed,
-    is_stale,
-    not_delivered,
-)
+from workflow_result.undelivered import SourceFailed, is_stale, not_delivered
 
 if TYPE_CHECKING:
     from workflow_result.credentials import Sources
@@ -27,9 +22,6 @@ LOOK = 8.0
 
 PATIENCE = 60.0
 """Seconds for which it is waited for before a result, which is saved, is left owed."""
-
-REQUEST_IDS = ("x-amzn-RequestId", "x-amz-request-id")
-"""The headers in which botocore finds AWS's ID of a request (botocore/parsers.py)."""
 
 FAILED_FOR = 10.0
 """Seconds for which a source of credentials that failed is not asked again: `resend` may have
@@ -52,7 +44,9 @@ class Delivery:
 
     `region`, `profile` and `endpoint_url` are those of the AWS CLI; what is None comes from
     where boto3 finds it, and the region from AWS_REGION first, which boto3 does not read.
-    `at_once` is how many threads may send at the same time.
+    `at_once` is how many threads may send at the same time. With more than one, a call that is
+    throttled is not repeated here: whoever sends that many has to slow all of them down, see
+    `NotDelivered.throttled`.
     """
 
     def __init__(
@@ -207,6 +201,7 @@ class Delivery:
         from botocore.config import Config
         from botocore.exceptions import NoRegionError
 
+        from workflow_result.answers import check_answer, leave_throttled
         from workflow_result.credentials import Sources
 
         session = self._session()
@@ -230,7 +225,9 @@ class Delivery:
                 proxies={} if self.destination == "sandbox" else None,
             ),
         )
-        client.meta.events.register("after-call.service-catalog", _check_answer)
+        client.meta.events.register("after-call.service-catalog", check_answer)
+        if self._at_once > 1:
+            client.meta.events.register_first("needs-retry.service-catalog", leave_throttled)
         return _Client(client, sources)
 
     def _session(self) -> Any:
@@ -256,20 +253,6 @@ def _notify(client: _Client, request: Request) -> None:
     method = next(m for m, api in call.items() if api == API_OPERATIONS[request.operation])
     getattr(client.api, method)(**request.members)
     client.doubtful = False
-
-
-def _check_answer(http_response: Any, **_: Any) -> None:
-    # botocore does not look at the body where an operation has no output: to it a proxy's web
-    # page and half an answer are successes, as long as their status is 200. AWS API reference:
-    # "If the action is successful, the service sends back an HTTP 200 response with an empty
-    # HTTP body", which is an empty object in its JSON protocol. A request ID comes with every
-    # answer of AWS, and with none of a proxy.
-    body, status = http_response.content, http_response.status_code
-    length = http_response.headers.get("Content-Length", str(len(body)))
-    is_empty = body.strip() in (b"", b"{}") and length == str(len(body))
-    has_id = any(name in http_response.headers for name in REQUEST_IDS)
-    if status < 300 and not (status == 200 and is_empty and has_id):
-        raise NotAnAnswer(f"what answered at {http_response.url} is not AWS, or broke off")
 
 
 class _Aside(threading.Thread):

@@ -3,24 +3,16 @@
 Brings `journal` and `delivery` together, which know nothing of each other.
 """
 
-import gc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from workflow_result.delivery import Delivery
 from workflow_result.journal import Journal
 from workflow_result.journal.record import Entry, State, digest_for
 from workflow_result.journal.store import JournalProblem
-from workflow_result.problem import ExitCode, Problem, Style, say, say_traceback
+from workflow_result.problem import ExitCode, Problem, Style, say
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
-
-AT_ONCE = 8
-"""Results that `resend` sends at the same time."""
-
-DAMAGED = "its content in the journal is damaged: report it again by hand"
-"""Why a result is still owed that cannot be sent."""
-
 
 DEFECT = "a defect of this program: `notify --debug` shows it"
 """Why a result is still owed that was never sent, though nothing was wrong with it."""
@@ -171,89 +163,6 @@ class Reporter:
             if not self._warned:
                 say(f"warning: {line}; going on without it", Style.YELLOW)
             self._warned = True
-
-
-def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress: bool) -> ExitCode:
-    """Send everything that is owed to the destination of `delivery`, in `region` or else in the
-    region that it is meant for.
-
-    Says in one line what became of it; with `progress` also what happens meanwhile. Returns
-    REFUSED where Service Catalog refused one, since that is told only once; else NOT_DELIVERED
-    where one is still owed, else DONE.
-    """
-    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-
-    gc.enable()  # unlike the other commands, this one may have thousands of calls to make
-    claimed = list(journal.claim(delivery.destination))
-    for needed in {region or entry.region for entry, _ in claimed}:
-        delivery.connect(needed)
-    waiting: dict[Future[None], Entry] = {}
-    reported = refused = 0
-    causes: list[str] = []
-
-    def keep(entry: Entry, cause: str) -> None:
-        journal.keep(entry, cause)
-        causes.append(cause)
-        if progress:
-            say(f"{entry.record_id}: {cause}")
-
-    def take(done: Collection[Future[None]]) -> None:
-        nonlocal reported, refused
-        delivered = []
-        for future in done:
-            entry = waiting[future]
-            try:
-                future.result()
-                delivered.append(entry)
-            except NotDelivered as error:
-                refused += put_back(journal, entry, error) is not None
-                causes.append(error.cause)
-                if progress:
-                    state = "refused" if error.refused else "not reported"
-                    say(f"{entry.record_id}: {state}: {error.cause}")
-            except Exception as error:
-                say_traceback(error)
-                keep(entry, DEFECT)
-        if delivered:  # in one transaction: each costs a few syncs of the disk
-            journal.settle(delivered)
-            reported += len(delivered)
-        for future in done:  # not before: an interrupt would leave them owed
-            del waiting[future]
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for entry, request in claimed:
-            if request is None:
-                keep(entry, DAMAGED)
-                continue
-            sending = pool.submit(delivery.send, request, region or entry.region)
-            waiting[sending] = entry
-        try:
-            while waiting:
-                take(wait(waiting, return_when=FIRST_COMPLETED).done)
-                if progress:
-                    say(f"{len(claimed) - len(waiting)} of {len(claimed)} tried", end="\r")
-        except KeyboardInterrupt:
-            say("interrupted: what is on its way is waited for, half a minute at most")
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-            take([future for future in waiting if future.done() and not future.cancelled()])
-    entries = journal.pending()
-    destinations = [entry.destination for entry in entries if entry.state == State.OWED]
-    still_owed = destinations.count(delivery.destination)
-    summary = f"{reported} reported, {refused} refused, {still_owed} still owed"
-    died = [e.state for e in entries if e.destination == delivery.destination].count(State.DIED)
-    if died:
-        summary += f", {died} may be run again"
-    if left_alone := len(destinations) - still_owed:
-        other = "AWS" if delivery.destination == "sandbox" else "a sandbox"
-        summary += f", {left_alone} for {other} left alone"
-    if causes and not progress:
-        summary += f": {causes[0]}; `pending` lists all"
-    say(summary)
-    if refused:
-        return ExitCode.REFUSED
-    return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE
 
 
 def put_back(journal: Journal, entry: Entry, error: NotDelivered) -> Entry | None:

@@ -7,10 +7,31 @@ ResourceNotFoundException; every AWS service has the common ones besides
 
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 # What another attempt cannot change. ValidationException is not in the API reference, but it
 # is what Service Catalog answers where a value breaks a constraint of its model.
 REFUSALS = {"InvalidParametersException", "ResourceNotFoundException", "ValidationException"}
+
+THROTTLES = {
+    "BandwidthLimitExceeded",
+    "EC2ThrottledException",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "TransactionInProgressException",
+}
+"""The error codes that ask to call less often, in botocore's standard mode
+(https://docs.aws.amazon.com/boto3/latest/guide/retries.html), beside this HTTP status."""
+TOO_MANY_REQUESTS = 429
 
 STALE = ("Expired", "UnrecognizedClient", "InvalidClientTokenId", "Signature")
 """Parts of the error codes of credentials that were good once and may have successors."""
@@ -72,17 +93,25 @@ class NotDelivered(Exception):
     """Service Catalog has not taken a result. `cause` is for a person, in one line.
 
     `refused`: it never will. `sent`: it may have taken it all the same, and not said so.
-    `setup`: nothing was asked, since what is configured here cannot be used.
+    `setup`: nothing was asked, since what is configured here cannot be used. `throttled`: it was
+    asked too often.
     """
 
     def __init__(
-        self, cause: str, *, refused: bool = False, sent: bool = False, setup: bool = False
+        self,
+        cause: str,
+        *,
+        refused: bool = False,
+        sent: bool = False,
+        setup: bool = False,
+        throttled: bool = False,
     ) -> None:
         super().__init__(cause)
         self.cause = cause
         self.refused = refused
         self.sent = sent
         self.setup = setup
+        self.throttled = throttled
 
 
 class SourceFailed(Exception):
@@ -124,7 +153,9 @@ def not_delivered(
         cause = f"{code}: {error.response['Error'].get('Message') or 'no message'}"
         if code in REFUSALS:
             return NotDelivered(_short(cause), refused=True)
-        return NotDelivered(_with_advice(cause, _advice(code, advice)))
+        throttled = is_throttled(error.response)
+        cause = _with_advice(cause, _advice(code, advice))
+        return NotDelivered(cause, throttled=throttled)
     # What `check` let through and botocore would not send is a defect.
     if isinstance(error, ParamValidationError | ImportError):
         raise error
@@ -142,6 +173,12 @@ def not_delivered(
         f"{name} in botocore: {error}", _advice(name, advice) or "--debug shows where"
     )
     return NotDelivered(cause, sent=called, setup=not called)
+
+
+def is_throttled(response: Mapping[str, Any]) -> bool:
+    """Whether this answer, as botocore parses it, asks to call less often."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status == TOO_MANY_REQUESTS or response.get("Error", {}).get("Code") in THROTTLES
 
 
 def is_stale(code: str) -> bool:

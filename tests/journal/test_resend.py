@@ -1,16 +1,19 @@
 """`resend`: what is owed is sent, once, wherever it is meant for."""
 
+import json
 import re
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from email.message import Message
 from typing import Any
 
 import pytest
-from conftest import CREDENTIALS, MAIN, endpoint
+from botocore.retries.standard import ThrottledRetryableChecker
+from conftest import CREDENTIALS, MAIN, Outcome, endpoint
 from journal_cli import (
     MARK,
     NOBODY,
@@ -22,8 +25,14 @@ from journal_cli import (
     wait_for_call,
 )
 
+from workflow_result.delivery import Delivery
+from workflow_result.journal import Journal
 from workflow_result.journal.place import open_journal
+from workflow_result.journal.sqlite import SQLiteStore
+from workflow_result.pace import AT_MOST, ROUNDS, START
 from workflow_result.request import Draft, Request, check
+from workflow_result.resending import TRIES, resend
+from workflow_result.undelivered import THROTTLES
 
 
 class TestResend:
@@ -96,30 +105,6 @@ class TestResend:
         process.kill()
         process.communicate()
         assert desk.main("resend").code == 0
-
-    def test_eight_are_sent_at_the_same_time_each_over_its_own_connection(
-        self, desk: Desk, records: Callable[[int], list[str]]
-    ) -> None:
-        desk.owe(*records(16))
-        under_way: list[threading.Thread] = []
-        highest = 0
-        connections = set()
-        all_here = threading.Barrier(8, timeout=5)
-
-        def answer(*_: Any) -> tuple[int, bytes]:
-            nonlocal highest
-            connection = threading.current_thread()
-            connections.add(connection)
-            under_way.append(connection)
-            highest = max(highest, len(under_way))
-            with suppress(threading.BrokenBarrierError):
-                all_here.wait()
-            under_way.remove(connection)
-            return 200, b"{}"
-
-        with endpoint(answer) as url:
-            assert desk.main("resend", AWS_ENDPOINT_URL_SERVICE_CATALOG=url).code == 0
-        assert (highest, len(connections)) == (8, 8)
 
     def test_what_a_notify_has_taken_over_is_left_to_it(self, desk: Desk, record: str) -> None:
         desk.owe(record)
@@ -229,8 +214,7 @@ class TestResend:
         assert desk.leftovers() == []
 
     @pytest.mark.parametrize(
-        "kind",
-        ["throttle", "unavailable", "broken", "drop", "drop-after", "half", "rubbish"],
+        "kind", ["unavailable", "broken", "drop", "drop-after", "half", "rubbish"]
     )
     def test_endpoint_that_misbehaves_gets_the_result_in_the_end(
         self, new_desk: Callable[..., Desk], kind: str
@@ -241,6 +225,17 @@ class TestResend:
         assert desk.main("resend").code == 75
         assert desk.main("resend").code == 0
         assert desk.sandbox.status() == "SUCCEEDED"
+        assert len(desk.tokens("rec-demo")) == 1
+        assert desk.leftovers() == []
+
+    @pytest.mark.parametrize("kind", ["throttle", "unavailable", "broken", "drop", "drop-after"])
+    def test_passing_fault_is_tried_again_at_once(
+        self, new_desk: Callable[..., Desk], kind: str
+    ) -> None:
+        desk = new_desk("--misbehave", f"{kind}:2")
+        desk.owe("rec-demo")
+        assert desk.main("resend").code == 0
+        assert len(desk.sandbox.calls()) == 3
         assert len(desk.tokens("rec-demo")) == 1
         assert desk.leftovers() == []
 
@@ -264,6 +259,184 @@ def test_journal_option_goes_before_the_environment(desk: Desk, record: str) -> 
     assert desk.main("notify", *options, stdin=a_request(record), **NOBODY).code == 75
     assert desk.main("pending", *options).stdout.startswith(record)
     assert not desk.journal.exists()
+
+
+class Service:
+    """A Service Catalog that throttles the `first` calls, and while more than `takes` go on.
+
+    It remembers each call: its record, the IdempotencyToken, and which attempt of the SDK it was.
+    """
+
+    def __init__(self, takes: int, first: int = 0) -> None:
+        self.takes = takes
+        self.first = first
+        self.calls: list[tuple[str, str, str]] = []
+        self.taken: list[str] = []
+        self.connections: set[threading.Thread] = set()
+        self.highest = 0
+        self._under_way = 0
+        self._lock = threading.Lock()
+
+    def answer(self, headers: Message, body: bytes) -> tuple[int, bytes]:
+        members = json.loads(body)
+        with self._lock:
+            self._under_way += 1
+            self.highest = max(self.highest, self._under_way)
+            throttled = self.throttles(members["RecordId"])
+            attempt = headers["amz-sdk-request"].partition(";")[0]
+            self.calls.append((members["RecordId"], members["IdempotencyToken"], attempt))
+            self.connections.add(threading.current_thread())
+        self.wait()
+        with self._lock:
+            self._under_way -= 1
+            if throttled:
+                return 400, b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
+            self.taken.append(members["RecordId"])
+        return 200, b"{}"
+
+    def throttles(self, record: str) -> bool:
+        return self._under_way > self.takes or len(self.calls) < self.first
+
+    def wait(self) -> None:
+        time.sleep(0.02)
+
+    def resend(self, desk: Desk) -> Outcome:
+        with endpoint(self.answer) as url:
+            return desk.main("resend", AWS_ENDPOINT_URL_SERVICE_CATALOG=url)
+
+
+class TestPace:
+    def test_as_many_as_the_endpoint_takes_each_over_its_own_connection_and_64_at_most(
+        self, desk: Desk
+    ) -> None:
+        class Generous(Service):
+            all_here = threading.Barrier(AT_MOST, timeout=5)
+
+            def wait(self) -> None:
+                if len(self.calls) > AT_MOST:
+                    with suppress(threading.BrokenBarrierError):
+                        self.all_here.wait()
+
+        owed = [f"rec-{n}" for n in range(2 * AT_MOST)]
+        desk.owe(*owed)
+        service = Generous(takes=1000)
+        assert service.resend(desk).code == 0
+        assert (service.highest, len(service.connections)) == (AT_MOST, AT_MOST)
+        assert sorted(service.taken) == sorted(owed)
+
+    @pytest.mark.parametrize("takes", [1, 5, 20])
+    def test_what_is_throttled_is_sent_again_until_all_is_reported(
+        self, desk: Desk, takes: int
+    ) -> None:
+        owed = [f"rec-{n}" for n in range(60)]
+        desk.owe(*owed)
+        service = Service(takes, first=3)
+        outcome = service.resend(desk)
+        assert (outcome.code, outcome.lines) == (0, ["60 reported, 0 refused, 0 still owed"])
+        assert sorted(service.taken) == sorted(owed)
+        assert len(service.calls) >= len(owed) + 3
+        tokens = {(record, token) for record, token, _ in service.calls}
+        assert len(tokens) == len({token for _, token in tokens}) == len(owed)
+        assert desk.pending() == {}
+
+    def test_throttled_call_is_not_repeated_by_the_sdk(self, desk: Desk) -> None:
+        """It would not slow down the others."""
+        desk.owe(*(f"rec-{n}" for n in range(30)))
+        service = Service(2, first=3)
+        assert service.resend(desk).code == 0
+        assert {attempt for _, _, attempt in service.calls} == {"attempt=1"}
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            (400, b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'),
+            (400, b'{"__type": "com.amazonaws#TooManyRequestsException"}'),
+            (429, b""),
+        ],
+    )
+    def test_what_is_throttled_is_sent_again_whatever_the_sdk_may_repeat(
+        self, desk: Desk, record: str, answer: tuple[int, bytes]
+    ) -> None:
+        desk.owe(record)
+        answers = iter([answer, answer, (200, b"{}")])
+        with endpoint(lambda *_: next(answers)) as url:
+            settings = {"AWS_ENDPOINT_URL_SERVICE_CATALOG": url, "AWS_MAX_ATTEMPTS": "1"}
+            assert desk.main("resend", **settings).code == 0
+        assert desk.pending() == {}
+
+    def test_endpoint_that_takes_nothing_leaves_all_owed_after_a_few_calls(
+        self, desk: Desk
+    ) -> None:
+        owed = {f"rec-{n}" for n in range(50)}
+        desk.owe(*owed)
+        service = Service(takes=0)
+        outcome = service.resend(desk)
+        assert outcome.code == 75
+        assert outcome.lines == [
+            "0 reported, 0 refused, 50 still owed: ThrottlingException: Rate exceeded; "
+            "`pending` lists all"
+        ]
+        # Half as many each time, then one by one.
+        assert len(service.calls) <= START * 2 + ROUNDS
+        assert {record: entry.state for record, entry in desk.pending().items()} == dict.fromkeys(
+            owed, "owed"
+        )
+
+    def test_result_that_alone_is_throttled_does_not_hold_up_the_rest(self, desk: Desk) -> None:
+        class Partial(Service):
+            def throttles(self, record: str) -> bool:
+                return record == "rec-bad"
+
+        desk.owe("rec-bad", *(f"rec-{n}" for n in range(40)))
+        service = Partial(takes=1000)
+        outcome = service.resend(desk)
+        assert outcome.code == 75
+        assert outcome.lines == [
+            "40 reported, 0 refused, 1 still owed: ThrottlingException: Rate exceeded; "
+            "`pending` lists all"
+        ]
+        assert len(service.calls) - 40 <= TRIES
+        assert list(desk.pending()) == ["rec-bad"]
+
+    def test_interrupt_while_it_is_throttled_leaves_all_owed(self, desk: Desk) -> None:
+        desk.owe(*(f"rec-{n}" for n in range(20)))
+        service = Service(takes=0)
+        with endpoint(service.answer) as url:
+            process = desk.start("resend", AWS_ENDPOINT_URL_SERVICE_CATALOG=url)
+            while len(service.calls) <= START:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            assert ended(process).code == 130
+        service.takes = 1000
+        assert service.resend(desk).code == 0
+        assert sorted(service.taken) == sorted(f"rec-{n}" for n in range(20))
+
+    def test_nothing_is_claimed_before_there_is_room_for_it(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        desk.owe(*(f"rec-{n}" for n in range(2 * AT_MOST)))
+        ahead: list[int] = []
+
+        class Watched(Journal):
+            def claim(self, destination: str) -> Any:
+                for number, each in enumerate(super().claim(destination), 1):
+                    ahead.append(number - len(service.taken))
+                    yield each
+
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        service, journal = Service(1000), Watched(SQLiteStore(desk.journal))
+        with endpoint(service.answer) as url, closing(journal):
+            delivery = Delivery(None, None, url, AT_MOST)
+            assert resend(journal, delivery, None, progress=False) == 0
+        assert len(ahead) == 2 * AT_MOST
+        assert ahead[:START] == list(range(1, START + 1))
+        assert max(ahead) <= AT_MOST
+
+
+def test_what_counts_as_throttled_is_what_botocore_says() -> None:
+    codes = vars(ThrottledRetryableChecker)["_THROTTLED_ERROR_CODES"]
+    assert sorted(THROTTLES) == sorted(codes)
 
 
 class TestRepetition:

@@ -44,10 +44,11 @@ def resend(
     if not opened:
         return
     from workflow_result.delivery import Delivery
-    from workflow_result.reporting import AT_ONCE, resend
+    from workflow_result.pace import AT_MOST
+    from workflow_result.resending import resend
 
     try:
-        delivery = Delivery(region, profile, endpoint_url, AT_ONCE)
+        delivery = Delivery(region, profile, endpoint_url, AT_MOST)
         on_terminal = sys.stderr is not None and sys.stderr.isatty()
         code = resend(opened, delivery, region, progress=on_terminal)
     finally:
