@@ -31,7 +31,7 @@ from conftest import MAIN, UUID_TOKEN, Outcome, Program, clean_environment, endp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_result import delivery, secret
+from workflow_result import account, delivery, secret
 from workflow_result import request as requests
 from workflow_result.credentials import _keep_secret
 from workflow_result.delivery import Delivery
@@ -456,7 +456,7 @@ class TestPatience:
     def test_source_that_never_answers_leaves_the_result_owed(
         self, place: Place, deliver: Callable[[], NotDelivered], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(delivery, "PATIENCE", 1.0)
+        monkeypatch.setattr(account, "PATIENCE", 1.0)
         place.process('while [ -e "$HOME/give" ]; do sleep 0.1; done')
         error = deliver()
         (place.home / "give").unlink()
@@ -487,6 +487,6 @@ class TestPatience:
             sender = Delivery(None, None, url)
             sender.send(CHECKED)
             (place.home / "silent").touch()
-            monkeypatch.setattr(delivery, "PATIENCE", 1.0)
+            monkeypatch.setattr(account, "PATIENCE", 1.0)
             with pytest.raises(NotDelivered, match="custom-process: no answer in time"):
                 sender.send(CHECKED)

@@ -10,18 +10,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from workflow_result import endpoint
+from workflow_result.account import Account
+from workflow_result.aside import Aside
 from workflow_result.request import Request
 from workflow_result.schemas import API_OPERATIONS
-from workflow_result.undelivered import SourceFailed, is_stale, not_delivered
+from workflow_result.undelivered import is_stale, not_delivered
 
 if TYPE_CHECKING:
     from workflow_result.credentials import Sources
 
 LOOK = 8.0
 """Seconds for which a source of credentials is waited for, once all is ready to be applied."""
-
-PATIENCE = 60.0
-"""Seconds for which it is waited for before a result, which is saved, is left owed."""
 
 FAILED_FOR = 10.0
 """Seconds for which a source of credentials that failed is not asked again: `resend` may have
@@ -42,10 +41,9 @@ class _Client:
 class Delivery:
     """Sends requests to Service Catalog, all over one client for a region.
 
-    `region`, `profile` and `endpoint_url` are those of the AWS CLI; what is None comes from
-    where boto3 finds it, and the region from AWS_REGION first, which boto3 does not read.
-    `at_once` is how many threads may send at the same time. With more than one, a call that is
-    throttled is not repeated here: whoever sends that many has to slow all of them down, see
+    `region` and `profile` are those of `Account`, `endpoint_url` that of the AWS CLI. `at_once` is
+    how many threads may send at the same time. With more than one, a call that is throttled is not
+    repeated here: whoever sends that many has to slow all of them down, see
     `NotDelivered.throttled`.
     """
 
@@ -56,15 +54,11 @@ class Delivery:
         endpoint_url: str | None,
         at_once: int = 1,
     ) -> None:
-        self._region = (
-            region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        )
-        self._profile = profile
+        self.account = Account(region, profile)
         self._endpoint_url = endpoint_url
         self._at_once = at_once
         self._clients: dict[str | None, _Client] = {}
         self._failures: dict[str | None, tuple[float, Exception]] = {}
-        self._sources: Sources | None = None
         self._lock = threading.Lock()
 
     @cached_property
@@ -84,11 +78,7 @@ class Delivery:
     @property
     def region(self) -> str | None:
         """Where results go."""
-        if self._region is None:
-            with suppress(Exception):
-                found = self._session().get_config_variable("region")
-                self._region = found if isinstance(found, str) else None
-        return self._region
+        return self.account.region
 
     def connect(self, region: str | None = None) -> None:
         """Make the client before it is needed. Where it cannot be made, `send` says why."""
@@ -102,12 +92,12 @@ class Delivery:
         `NotDelivered` where no result could be sent (`setup`: not before somebody has changed what
         is configured here).
         """
-        looking = _Aside(lambda: self._client(self.region))
+        looking = Aside(lambda: self._client(self.region))
 
         def wait() -> None:
             try:
                 if not looking.ends_within(LOOK):
-                    raise self._silence()
+                    raise self.account.silence()
                 looking.result()
             except Exception as error:
                 raise not_delivered(error, called=False) from error
@@ -130,7 +120,9 @@ class Delivery:
             except ClientError as error:
                 if not is_stale(error.response["Error"]["Code"]):
                     raise
-                renewed = self._within_patience(lambda: self._renew(region or self.region, client))
+                renewed = self.account.within_patience(
+                    lambda: self._renew(region or self.region, client)
+                )
                 if renewed is None:
                     raise
                 _notify(renewed, request)
@@ -141,33 +133,18 @@ class Delivery:
         """Return a client whose credentials are good now. Raises whatever stops that."""
         region = region or self.region
         client = self._clients.get(region)
-        # Without the thread of `_within_patience`, which costs a tenth of a call.
+        # Without the thread of `within_patience`, which costs a tenth of a call.
         if client and client.keys and not client.sources.may_be_asked():
             return client
         failed_at, failure = self._failures.get(region, (-FAILED_FOR, None))
         if failure and time.monotonic() < failed_at + FAILED_FOR:
             raise failure
-        # Not in the thread: what is allocated in one costs more time and memory.
-        import boto3  # noqa: F401
-
         try:
-            ready: _Client = self._within_patience(lambda: self._client(region))
+            ready = self.account.within_patience(lambda: self._client(region))
         except Exception as error:
             self._failures[region] = (time.monotonic(), error)
             raise
         return ready
-
-    def _within_patience(self, work: Callable[[], Any]) -> Any:
-        """Return what `work` does: a `credential_process`, for example, may never end."""
-        working = _Aside(work)
-        if not working.ends_within(PATIENCE):
-            raise self._silence()
-        return working.result()
-
-    def _silence(self) -> SourceFailed:
-        failed = self._sources.failed() if self._sources else SourceFailed("any source", None)
-        failed.__cause__ = TimeoutError("no answer in time")
-        return failed
 
     def _client(self, region: str | None) -> _Client:
         with self._lock:
@@ -188,7 +165,7 @@ class Delivery:
             if stale.doubtful:
                 return None
             stale.doubtful = True
-            renewed = self._new_client(region)
+            renewed = self._new_client(region, stale.sources)
             renewed.keys = renewed.sources.fetch()
             if renewed.keys == stale.keys:
                 return None
@@ -196,49 +173,33 @@ class Delivery:
             self._clients[region] = renewed
             return renewed
 
-    def _new_client(self, region: str | None) -> _Client:
-        import boto3
+    def _new_client(self, region: str | None, instead_of: "Sources | None" = None) -> _Client:
         from botocore.config import Config
-        from botocore.exceptions import NoRegionError
 
         from workflow_result.answers import check_answer, leave_throttled
-        from workflow_result.credentials import Sources
 
-        session = self._session()
-        if region is None:
-            region = session.get_config_variable("region")  # raises what stopped `self.region`
-        if region is None:
-            raise NoRegionError
-        self._sources = sources = Sources(session, region)
-        client = boto3.session.Session(botocore_session=session).client(
-            "servicecatalog",
-            region_name=region,
-            endpoint_url=self._endpoint_url,
-            # An answer takes Service Catalog well under a second. Standard mode makes three
-            # attempts (AWS_MAX_ATTEMPTS changes that), so no call lasts longer than a minute.
-            config=Config(
-                connect_timeout=5,
-                read_timeout=10,
-                retries={"mode": "standard"},
-                max_pool_connections=self._at_once,
-                # A proxy's "this machine" is another one.
-                proxies={} if self.destination == "sandbox" else None,
-            ),
+        # An answer takes Service Catalog well under a second. Standard mode makes three
+        # attempts (AWS_MAX_ATTEMPTS changes that), so no call lasts longer than a minute.
+        config = Config(
+            connect_timeout=5,
+            read_timeout=10,
+            retries={"mode": "standard"},
+            max_pool_connections=self._at_once,
+            # A proxy's "this machine" is another one.
+            proxies={} if self.destination == "sandbox" else None,
+        )
+        client, sources = self.account.client(
+            "servicecatalog", region, self._endpoint_url, config, instead_of
         )
         client.meta.events.register("after-call.service-catalog", check_answer)
         if self._at_once > 1:
             client.meta.events.register_first("needs-retry.service-catalog", leave_throttled)
         return _Client(client, sources)
 
-    def _session(self) -> Any:
-        from workflow_result.loader import new_session
-
-        return new_session(self._profile)
-
     def _configured_endpoint(self) -> str:
         """Return the endpoint of a client like ours, but for what may take long or be missing:
         credentials. The result is not on disk yet when this is asked."""
-        client = self._session().create_client(
+        client = self.account.new_session().create_client(
             "servicecatalog",
             region_name=self.region or "us-east-1",
             aws_access_key_id="none",
@@ -253,29 +214,3 @@ def _notify(client: _Client, request: Request) -> None:
     method = next(m for m, api in call.items() if api == API_OPERATIONS[request.operation])
     getattr(client.api, method)(**request.members)
     client.doubtful = False
-
-
-class _Aside(threading.Thread):
-    """Does `work` in a thread that ends with the process, whatever it waits for."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        super().__init__(daemon=True)
-        self._work = work
-        self._done: Any = None
-        self._error: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._done = self._work()
-        except Exception as error:
-            self._error = error
-
-    def ends_within(self, seconds: float) -> bool:
-        self.join(seconds)
-        return not self.is_alive()
-
-    def result(self) -> Any:
-        if self._error:
-            raise self._error
-        return self._done

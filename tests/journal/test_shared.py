@@ -12,6 +12,7 @@ from gate import KINDS, Gate, gate
 from journal_cli import MARK, NOBODY, SEND, TERRAFORM, Desk, a_message, a_request, ended, hold_run
 from tables import PROJECTED
 
+from workflow_result.account import Account
 from workflow_result.engine.terraform import HOST_DIED
 from workflow_result.journal.table import Table
 
@@ -438,7 +439,7 @@ def test_start_of_a_command_with_a_file_does_not_load_what_a_table_needs(
 
 
 def test_calls_know_their_table() -> None:
-    assert str(Table("journal", None, None)) == "dynamodb://journal"
+    assert str(Table("journal", None, Account(None, None))) == "dynamodb://journal"
 
 
 def test_pending_shows_the_same_as_of_a_file(any_desk: Desk, record: str) -> None:

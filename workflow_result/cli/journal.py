@@ -20,6 +20,7 @@ from workflow_result.cli.output import print_line
 from workflow_result.problem import ExitCode, Problem, printable, say
 
 if TYPE_CHECKING:
+    from workflow_result.account import Account
     from workflow_result.journal import Journal
 
 
@@ -40,15 +41,15 @@ def resend(
     Example:
       MAIN_PY resend
     """
-    opened = _existing_journal(journal, region, profile)
-    if not opened:
-        return
     from workflow_result.delivery import Delivery
     from workflow_result.pace import AT_MOST
     from workflow_result.resending import resend
 
+    delivery = Delivery(region, profile, endpoint_url, AT_MOST)
+    opened = _existing_journal(journal, delivery.account)
+    if not opened:
+        return
     try:
-        delivery = Delivery(region, profile, endpoint_url, AT_MOST)
         on_terminal = sys.stderr is not None and sys.stderr.isatty()
         code = resend(opened, delivery, region, progress=on_terminal)
     finally:
@@ -154,16 +155,14 @@ def forget(record_id: str, journal: str | None) -> None:
         raise click.exceptions.Exit(ExitCode.NOT_DELIVERED)
 
 
-def _existing_journal(
-    option: str | None, region: str | None = None, profile: str | None = None
-) -> "Journal | None":
+def _existing_journal(option: str | None, account: "Account | None" = None) -> "Journal | None":
     """Open the journal, which has to be there where it is named; the default one may be missing."""
     from workflow_result.journal.place import open_journal
     from workflow_result.journal.store import NoJournal
 
     place = journal_place(option)
     try:
-        return open_journal(place, region, profile, make=False)
+        return open_journal(place, account, make=False)
     except NoJournal:
         if option or os.environ.get(JOURNAL_VARIABLE):
             raise

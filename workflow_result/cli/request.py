@@ -77,8 +77,8 @@ def notify(
     from workflow_result.reporting import Reporter
 
     request = requests.check(_read_request(operation, input_file), operation)
-    opening = partial(open_journal, journal_place(journal), region, profile)
-    reporter = Reporter(opening, Delivery(region, profile, endpoint_url))
+    delivery = Delivery(region, profile, endpoint_url)
+    reporter = Reporter(partial(open_journal, journal_place(journal), delivery.account), delivery)
     try:
         if not reporter.report(request):
             say(f"{request.members['RecordId']}: reported before, says the journal; not sent again")

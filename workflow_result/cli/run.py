@@ -91,8 +91,8 @@ def run(
     message = messages.read(source.read_message(input_file))
     if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
         raise ModuleNotFoundError(name="boto3")
-    opening = partial(open_journal, journal_place(journal), region, profile)
-    reporter = Reporter(opening, Delivery(region, profile, endpoint_url))
+    delivery = Delivery(region, profile, endpoint_url)
+    reporter = Reporter(partial(open_journal, journal_place(journal), delivery.account), delivery)
     try:
         if isinstance(message, messages.Unusable):
             members, code = end_failed(message, reporter)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar
 
+from workflow_result.account import Account
 from workflow_result.journal import items
 from workflow_result.journal.clock import ROUNDING, steady
 from workflow_result.journal.items import Item
@@ -39,14 +40,14 @@ ATTEMPTS = 100
 class DynamoDBStore:
     """The `Store` in the table `name`; `lease` is in seconds.
 
-    `region` and `profile` are those of the AWS CLI; what is None comes from where boto3 finds it.
-    Raises `JournalProblem` in every method where the table cannot be used.
+    It is in `region`, or else in that of the `account`. Raises `JournalProblem` in every method
+    where the table cannot be used.
     """
 
     is_shared = True
 
-    def __init__(self, name: str, lease: int, region: str | None, profile: str | None) -> None:
-        self._table = Table(name, region, profile)
+    def __init__(self, name: str, lease: int, region: str | None, account: Account) -> None:
+        self._table = Table(name, region, account)
         self._lease = lease
         self._margin = lease / 5
         self._owner = uuid.uuid4().hex

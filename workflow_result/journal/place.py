@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from workflow_result.account import Account
 from workflow_result.journal import Journal
 from workflow_result.journal.store import Store
 from workflow_result.problem import ExitCode, Problem
@@ -63,22 +64,20 @@ def parse(named: str) -> Path | Table:
 
 
 def open_journal(
-    place: Path | Table,
-    region: str | None = None,
-    profile: str | None = None,
-    *,
-    make: bool = True,
+    place: Path | Table, account: Account | None = None, *, make: bool = True
 ) -> Journal:
     """Open the journal at `place`, which is made where it is a file that does not exist (`make`).
 
-    `region` and `profile` are those of the AWS CLI. Raises `JournalProblem` where it cannot be
-    used, `NoJournal` where it does not exist and is not to be made. A table is not asked yet.
+    `account` has the region of a table that names none, and the credentials for it. Raises
+    `JournalProblem` where it cannot be used, `NoJournal` where it does not exist and is not to be
+    made. A table is not asked yet.
     """
     store: Store
     if isinstance(place, Table):
         from workflow_result.journal.dynamodb import DynamoDBStore
 
-        store = DynamoDBStore(place.name, place.lease, place.region or region, profile)
+        account = account or Account(None, None)
+        store = DynamoDBStore(place.name, place.lease, place.region, account)
     else:
         from workflow_result.journal.sqlite import SQLiteStore
 

@@ -2,31 +2,25 @@
 
 import os
 import threading
-import time
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
-from workflow_result.aside import Aside
+from workflow_result.account import Account
 from workflow_result.endpoint import is_on_this_machine
 from workflow_result.journal.clock import Clock
 from workflow_result.journal.store import JournalProblem
 from workflow_result.problem import ExitCode
-from workflow_result.undelivered import ADVICE, NotAnAnswer, SourceFailed, not_delivered
+from workflow_result.undelivered import ADVICE, NotAnAnswer, is_stale, not_delivered
 
-PATIENCE = 60.0
-"""Seconds for which a source of credentials is waited for."""
-
-LOOK_AGAIN = 60.0
-"""Seconds after which credentials may have to be fetched anew, which may take long."""
+if TYPE_CHECKING:
+    from workflow_result.credentials import Sources
 
 _ADVICE = {
     **ADVICE,
     "EndpointConnection": "check the network and the table's region",
     "NoRegion": "set AWS_REGION, or name it in the URL: dynamodb://TABLE?region=REGION",
     "InvalidRegion": "give the table another region",
-    "Expired": "renew the AWS credentials",
     "ValueError": "check AWS_ENDPOINT_URL_DYNAMODB, AWS_MAX_ATTEMPTS and the other AWS settings",
-    "AccessDenied": "allow this action in the IAM policy of the role that runs this",
 }
 
 
@@ -39,22 +33,19 @@ class Conflict(Exception):
 
 
 class Table:
-    """The DynamoDB table `name`, in `region` or else in that of the AWS settings of `profile`.
+    """The DynamoDB table `name`, in `region` or else in that of the `account`.
 
     Safe for use from many threads. `clock` goes by its answers. Every method raises
     `JournalProblem` where it cannot be asked.
     """
 
-    def __init__(self, name: str, region: str | None, profile: str | None) -> None:
+    def __init__(self, name: str, region: str | None, account: Account) -> None:
         self.clock = Clock()
         self._name = name
-        self._region = (
-            region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        )
-        self._profile = profile
+        self._region = region
+        self._account = account
         self._client: Any = None
-        self._sources: Any = None
-        self._looked_at = 0.0
+        self._sources: Sources | None = None
         self._lock = threading.Lock()
         self._patient = True
 
@@ -70,30 +61,47 @@ class Table:
 
         called = False
         try:
-            client = self._ready()
+            client, sources = self._ready()
             called = True
             try:
-                answer: Mapping[str, Any] = getattr(client, operation)(
-                    TableName=self._name, **parameters
-                )
-                self._hear(answer)
+                return self._answer(getattr(client, operation), parameters)
             except ClientError as error:
-                self._hear(error.response)
-                raise
+                if not is_stale(_code(error)):
+                    raise
+                client, _ = self._ready(instead_of=sources)
+                return self._answer(getattr(client, operation), parameters)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code == "ConditionalCheckFailedException" and called:
+            if _code(error) == "ConditionalCheckFailedException" and called:
                 raise Conflict(cast("dict[str, Any]", error.response).get("Item")) from None
-            raise self._problem(error, code, called=called) from error
+            raise self._problem(error, _code(error), called=called) from error
         except Exception as error:
             raise self._problem(error, "", called=called) from error
-        return answer
 
     def wait_no_longer(self) -> None:
         """Try each call once from now on, and not for long."""
         with self._lock:
             self._patient = False
             self._client = None
+
+    def _answer(
+        self, method: Callable[..., Mapping[str, Any]], parameters: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = method(TableName=self._name, **parameters)
+        except ClientError as error:
+            self._hear(error.response)
+            raise
+        self._hear(answer)
+        return answer
+
+    def _hear(self, answer: Mapping[str, Any]) -> None:
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        self.clock.hear(headers.get("date"))
+        # A proxy's web page would count as a write that was done.
+        if "x-amzn-requestid" not in headers:
+            raise NotAnAnswer("what answered is not AWS")
 
     def _problem(self, error: Exception, code: str, *, called: bool) -> JournalProblem:
         what = f"the journal {self} cannot be used"
@@ -111,55 +119,43 @@ class Table:
         exit_code = ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED
         return JournalProblem(f"{what}: {cause.cause}", exit_code)
 
-    def _hear(self, answer: Mapping[str, Any]) -> None:
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        self.clock.hear(headers.get("date"))
-        # A proxy's web page would count as a write that was done.
-        if "x-amzn-requestid" not in headers:
-            raise NotAnAnswer("what answered is not AWS")
+    def _ready(self, instead_of: "Sources | None" = None) -> "tuple[Any, Sources]":
+        """Return a client whose credentials are good now, and their sources.
 
-    def _ready(self) -> Any:
-        """Return a client whose credentials are good now. Raises whatever stops that."""
-        # Not in the thread: what is allocated in one costs more time and memory.
-        import boto3  # noqa: F401
-
+        Others than those of `instead_of`, which were not taken. Raises whatever stops that.
+        """
         with self._lock:
-            if self._client is None or time.monotonic() > self._looked_at + LOOK_AGAIN:
-                looking = Aside(self._look)
-                if not looking.ends_within(PATIENCE):
-                    failed = SourceFailed("any source", None)
-                    if self._sources:
-                        failed = self._sources.failed()
-                    raise failed from TimeoutError("no answer in time")
-                looking.result()
-                self._looked_at = time.monotonic()
-            return self._client
+            if self._client is not None and self._sources is not None:
+                if self._sources is not instead_of and not self._sources.may_be_asked():
+                    return self._client, self._sources
+                if self._sources is instead_of:
+                    self._client = None
+            self._account.within_patience(lambda: self._look(instead_of))
+            assert self._sources
+            return self._client, self._sources
 
-    def _look(self) -> None:
+    def _look(self, instead_of: "Sources | None") -> None:
         if self._client is None:
-            self._client = self._new_client()
-        self._sources.fetch()
+            self._client, self._sources = self._new_client(instead_of)
+        if self._sources:
+            self._sources.fetch()
 
-    def _new_client(self) -> Any:
-        import boto3
+    def _new_client(self, instead_of: "Sources | None") -> "tuple[Any, Sources]":
         from botocore.config import Config
-        from botocore.exceptions import NoRegionError
 
-        from workflow_result.credentials import Sources
-        from workflow_result.loader import new_session
-
-        session = new_session(self._profile)
-        region = self._region or session.get_config_variable("region")
-        if region is None:
-            raise NoRegionError
-        self._sources = Sources(session, region)
         url = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL")
-        config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"})
-        if not self._patient:
-            config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
-        return boto3.session.Session(botocore_session=session).client(
-            "dynamodb",
-            region_name=region,
-            # A proxy's "this machine" is another one.
-            config=config.merge(Config(proxies={} if url and is_on_this_machine(url) else None)),
+        # A proxy's "this machine" is another one.
+        proxies: dict[str, str] | None = {} if url and is_on_this_machine(url) else None
+        config = Config(
+            connect_timeout=5, read_timeout=10, retries={"mode": "standard"}, proxies=proxies
         )
+        if not self._patient:
+            once = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+            config = config.merge(once)
+        return self._account.client(
+            "dynamodb", self._region or self._account.region, None, config, instead_of
+        )
+
+
+def _code(error: Any) -> str:
+    return str(error.response["Error"]["Code"])
