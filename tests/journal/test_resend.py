@@ -27,6 +27,7 @@ from journal_cli import (
 
 from workflow_result.delivery import Delivery
 from workflow_result.journal import Journal
+from workflow_result.journal.database import _transaction
 from workflow_result.journal.place import open_journal
 from workflow_result.journal.sqlite import SQLiteStore
 from workflow_result.pace import AT_MOST, ROUNDS, START
@@ -251,6 +252,22 @@ class TestResend:
         assert ended(process).code == 130
         assert desk.main("resend").code == 0
         assert sorted(record for record, _, _ in desk.sandbox.calls()) == sorted(owed)
+
+
+def test_interrupt_right_after_a_transaction_has_begun_leaves_none_open() -> None:
+    """Or what is on its way could not be entered when it comes back."""
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            cursor = super().execute(sql, *values)
+            if sql.startswith("BEGIN"):
+                raise KeyboardInterrupt
+            return cursor
+
+    with closing(sqlite3.connect(":memory:", factory=Interrupted)) as connection:
+        with pytest.raises(KeyboardInterrupt), _transaction(connection):
+            pass
+        assert not connection.in_transaction
 
 
 def test_journal_option_goes_before_the_environment(desk: Desk, record: str) -> None:

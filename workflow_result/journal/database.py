@@ -222,8 +222,8 @@ class Database:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")  # in here, since an interrupt may come right after it
         yield
         connection.execute("COMMIT")
     except BaseException:
