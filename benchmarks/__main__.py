@@ -46,6 +46,13 @@ ROWS = [
         "notify",
         "boto3_script",
     ),
+    Row(
+        "cold `notify`, shared journal and all",
+        "bare boto3 script that makes the same three calls",
+        1.10,
+        "notify_shared",
+        "boto3_shared_script",
+    ),
     Row("peak memory of `notify`", "bare boto3 script", 1.15, "notify", "boto3_script", True),
     Row(
         f"`resend` of {OWED:,} owed results, endpoint answering after {DELAY * 1000:.0f} ms",
@@ -133,13 +140,18 @@ def measure(scenes: Scenes, runs: int) -> tuple[dict[str, list[Sample]], dict[st
         "run_bucket": scenes.run_bucket,
         "by_hand_bucket": scenes.by_hand_bucket,
     }
+    shared: dict[str, Callable[[], Sample]] = {
+        "notify_shared": scenes.notify_shared,
+        "boto3_shared_script": scenes.boto3_shared_script,
+    }
     samples: dict[str, list[Sample]] = {}
     reasons: dict[str, str] = {}
-    try:
-        scenes.use_moto()
-    except NotMeasured as reason:
-        reasons = dict.fromkeys(bucket, str(reason))
-        bucket = {}
+    for stand_in, needing in ((scenes.use_moto, bucket), (scenes.use_ministack, shared)):
+        try:
+            stand_in()
+        except NotMeasured as reason:
+            reasons |= dict.fromkeys(needing, str(reason))
+            needing.clear()
     groups: list[tuple[int, Mapping[str, Callable[[], Sample]]]] = [
         (
             runs,
@@ -152,6 +164,7 @@ def measure(scenes: Scenes, runs: int) -> tuple[dict[str, list[Sample]], dict[st
                 "aws_cli": scenes.aws_cli,
             },
         ),
+        (runs, shared),
         (long_runs, {"resend": scenes.resend, "aws_cli_each": scenes.aws_cli_each}),
         (
             runs,

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from benchmarks.measure import NotMeasured, Sample, process
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks"
 MAIN = ROOT / "main.py"
+MINISTACK = ROOT / "tests" / "ministack" / ".venv" / "bin" / "python"
 S3_EXAMPLE = ROOT / "terraform" / "examples" / "s3-bucket"
 
 TOKEN = "965d4597-3088-41ae-87dc-3498daf1d69d"
@@ -90,6 +91,30 @@ class Scenes:
     def aws_cli(self) -> Sample:
         return process(self._aws_cli(self._request()), self._at_once)
 
+    # --- a journal that machines share --------------------------------------------------------
+
+    def use_ministack(self) -> None:
+        """Start a DynamoDB with a table. Raises `NotMeasured` where ministack is missing."""
+        if not MINISTACK.exists():
+            raise NotMeasured("ministack is missing: `make bench` installs it")
+        port = _free_port()
+        settings = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0"}
+        command = [str(MINISTACK), "-m", "ministack"]
+        self._at_end.enter_context(_running(command, self._environment | settings))
+        _wait_for("ministack", port)
+        url = f"http://127.0.0.1:{port}"
+        self._table = _output_of("make_table", url).strip()
+        self._shared = self._at_once | {"AWS_ENDPOINT_URL_DYNAMODB": url}
+
+    def notify_shared(self) -> Sample:
+        variables = {"WORKFLOW_RESULT_JOURNAL": f"dynamodb://{self._table}"}
+        command = [sys.executable, str(MAIN), "notify"]
+        return process(command, self._shared | variables, self._request())
+
+    def boto3_shared_script(self) -> Sample:
+        script = HERE / "boto3_shared_notify.py"
+        return process([sys.executable, script, self._table], self._shared, self._request())
+
     # --- many calls ---------------------------------------------------------------------------
 
     def resend(self) -> Sample:
@@ -142,18 +167,10 @@ class Scenes:
         config.write_text(
             f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n'
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = _free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         self._at_end.enter_context(_running(command, self._environment))
-        for _ in range(300):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.1)
-        else:
-            raise NotMeasured("moto did not start")
+        _wait_for("moto", port)
         self._moto = self._at_once | {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "TF_CLI_CONFIG_FILE": str(config),
@@ -255,6 +272,20 @@ def _output_of(module: str, *arguments: str) -> str:
         last = done.stderr.strip().rpartition("\n")[2]
         raise NotMeasured(f"{module} ended with {done.returncode}: {last}")
     return done.stdout
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _wait_for(server: str, port: int) -> None:
+    for _ in range(300):
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        time.sleep(0.1)
+    raise NotMeasured(f"{server} did not start")
 
 
 def _need_terraform() -> None:
