@@ -4,7 +4,7 @@ import time
 from email.utils import parsedate_to_datetime
 
 ROUNDING = 1.0
-"""Seconds that a `Date` header may be off, since it has no fractions."""
+"""Seconds by which a `Date` header may be early, since it has no fractions."""
 
 
 def steady() -> float:
@@ -27,17 +27,16 @@ class Clock:
         """Return the time in seconds since 1970."""
         return steady() + self._offset
 
-    def hear(self, date: str | None) -> float:
-        """Take the time from the `Date` header of an answer; return by how many seconds it moved.
+    def hear(self, date: str | None, took: float) -> None:
+        """Take the time from the `Date` header of an answer that came after `took` seconds.
 
-        A header that is no date changes nothing.
+        It was written within these. As long as this clock agrees with that, it is left alone. A
+        header that is no date changes nothing.
         """
         try:
-            told = parsedate_to_datetime(date or "").timestamp() + ROUNDING / 2
+            written = parsedate_to_datetime(date or "").timestamp()
         except ValueError:
-            return 0.0
-        moved = told - self.now()
-        if abs(moved) <= ROUNDING:
-            return 0.0
-        self._offset += moved
-        return moved
+            return
+        now = self.now()
+        told = min(max(now, written), written + ROUNDING + took)
+        self._offset += told - now

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from workflow_result.account import Account
 from workflow_result.journal import Journal
@@ -46,9 +46,10 @@ def parse(named: str) -> Path | Table:
 
     if scheme[1].lower() != "dynamodb":
         raise problem("name a file, or dynamodb://TABLE")
-    url = urlsplit(named)
-    settings = dict(parse_qsl(url.query, keep_blank_values=True))
-    if not re.fullmatch(_NAME, url.netloc) or url.path not in ("", "/") or url.fragment:
+    name, _, query = named[scheme.end() :].partition("?")
+    name = name.removesuffix("/")
+    settings = dict(parse_qsl(query, keep_blank_values=True))
+    if not re.fullmatch(_NAME, name):
         raise problem(
             "after dynamodb:// comes the table's name: 3 to 255 letters, digits, _, . and -"
         )
@@ -60,7 +61,7 @@ def parse(named: str) -> Path | Table:
     region = settings.get("region")
     if region is not None and not re.fullmatch("[a-z0-9-]+", region):
         raise problem("region is the name of an AWS region")
-    return Table(url.netloc, int(lease), region)
+    return Table(name, int(lease), region)
 
 
 def open_journal(

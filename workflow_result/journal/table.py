@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from workflow_result.account import Account
 from workflow_result.endpoint import is_on_this_machine
-from workflow_result.journal.clock import Clock
+from workflow_result.journal.clock import Clock, steady
 from workflow_result.journal.store import JournalProblem
 from workflow_result.problem import ExitCode
 from workflow_result.undelivered import ADVICE, NotAnAnswer, is_stale, not_delivered
@@ -88,17 +88,18 @@ class Table:
     ) -> Mapping[str, Any]:
         from botocore.exceptions import ClientError
 
+        began = steady()
         try:
             answer = method(TableName=self._name, **parameters)
         except ClientError as error:
-            self._hear(error.response)
+            self._hear(error.response, steady() - began)
             raise
-        self._hear(answer)
+        self._hear(answer, steady() - began)
         return answer
 
-    def _hear(self, answer: Mapping[str, Any]) -> None:
+    def _hear(self, answer: Mapping[str, Any], took: float) -> None:
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        self.clock.hear(headers.get("date"))
+        self.clock.hear(headers.get("date"), took)
         # A proxy's web page would count as a write that was done.
         if "x-amzn-requestid" not in headers:
             raise NotAnAnswer("what answered is not AWS")
