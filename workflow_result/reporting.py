@@ -195,6 +195,12 @@ def _in_the_way(entry: Entry, request: Request, *, of_run: bool) -> Problem:
         line = f"{record_id}: another process runs Terraform for it; {was}"
         if not of_run:
             line += f". Where that hangs, end it, then `forget {record_id}`"
+    elif entry.state == State.REFUSED:
+        line = (
+            f"{record_id}: an earlier run of it died, and Service Catalog refused that result; "
+            f"{was}. If it has none of this record, `forget {record_id}` lets it be run again"
+        )
+        return Problem(ExitCode.REFUSED, line)
     elif entry.held and entry.presumed:
         line = f"{record_id}: another process reports that its run died; {was}"
     elif of_run:

@@ -250,6 +250,8 @@ class JournalMachine(RuleBasedStateMachine):
         elif is_other or state == "running":
             assert (entry.state, entry.operation) == (state, record.key[0])
             assert entry.own == (record.worker is process)
+        elif state == "refused" and presumed:
+            assert (entry.state, entry.presumed) == ("refused", True)
         elif state in ("", "refused", "died"):
             record.has("running", key, process)
             assert (entry.state, entry.own) == ("running", True)
@@ -373,7 +375,7 @@ class JournalMachine(RuleBasedStateMachine):
             record.has("", ("", ""), None)
         else:
             assert (now.state, now.last_error) == ("refused", "No")
-            record.has("refused", key, None)
+            record.has("refused", key, None, presumed=record.presumed)
 
     @rule(data=st.data())
     @precondition(lambda self: self.owed)

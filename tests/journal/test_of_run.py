@@ -192,6 +192,23 @@ class TestRun:
         desk = new_desk("--misbehave", "invalid:1")
         assert [desk.run("rec-demo").code for _ in range(2)] == [69, 0]
 
+    def test_message_whose_run_died_is_not_run_again_where_that_was_refused(
+        self, new_desk: Any
+    ) -> None:
+        """It may have reported what it could not enter."""
+        desk, record = new_desk("--misbehave", "invalid:1"), "rec-demo"
+        desk.run(record, **desk.killed("after", f"{JOURNAL}.applying"))
+        assert desk.main("resend").code == 69
+        again = desk.run(record)
+        assert (again.code, again.stdout) == (69, "")
+        assert again.lines == [
+            f"{record}: an earlier run of it died, and Service Catalog refused that result; "
+            f"nothing was run. If it has none of this record, `forget {record}` lets it be run "
+            "again"
+        ]
+        assert desk.main("forget", record).code == 0
+        assert desk.run(record).code == 0
+
 
 def test_result_is_owed_before_credentials_are_there(new_desk: Any) -> None:
     """They expire while Terraform runs, and new ones never come; then the process is killed: the

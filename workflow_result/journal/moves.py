@@ -27,10 +27,11 @@ from workflow_result.request import Request
 def stands_against_run(entry: Entry, request: Request) -> bool:
     """Whether no run may begin for the record of `entry`, whose FAILED would be `request`.
 
-    A presumed FAILED that nobody reports is not run again, either: whoever finds it reports it.
+    A presumed FAILED that nobody reports is not run again, either: whoever finds it reports it. Nor
+    where that was refused: the run may have reported what it could not enter.
     """
     if entry.state == State.REFUSED:
-        return False
+        return entry.presumed
     if entry.operation != request.operation:
         return True
     if entry.state == State.OWED:
@@ -149,7 +150,6 @@ def refuse(record: Record, now: float, entry: Entry, cause: str) -> tuple[Record
     work = replace(
         work,
         state=State.REFUSED,
-        phase=None,
         worker=None,
         content=content,
         last_error=cause,

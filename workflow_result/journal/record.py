@@ -98,9 +98,9 @@ class Work:
     gone_since: float | None = None
 
     def seen(self, now: float) -> tuple[State, bool]:
-        """Return the state it counts as, and whether what it owes is presumed."""
+        """Return the state it counts as, and whether its result is presumed."""
         if self.state != State.RUNNING:
-            return self.state, self.state == State.OWED and self.phase is not None
+            return self.state, self.state != State.REPORTED and self.phase is not None
         if self.worker:
             return State.RUNNING, False
         gone = 0.0 if self.gone_since is None else now - self.gone_since
@@ -113,8 +113,8 @@ class Entry:
     """What the journal has of a record, without its content, when it was looked at.
 
     `digest` tells the request and its destination; `since` is in seconds since 1970; `status` is
-    empty where it was reported by an older version. `presumed`: what is owed is the FAILED of a run
-    that died. `own`: this process works on it; `held`: another one does.
+    empty where it was reported by an older version. `presumed`: what is owed, or was refused, is
+    the FAILED of a run that died. `own`: this process works on it; `held`: another one does.
     """
 
     digest: str
