@@ -117,8 +117,10 @@ class Reporter:
                 kept = "It is not saved"
                 if not error.refused:
                     kept += ": `notify` the same again, it reports nothing twice"
+                # What Service Catalog may have as FAILED is not built after that.
+                is_open = not (error.sent and request.members["Status"] == "FAILED")
                 with self._without_journal():
-                    if self._journal and self._run:
+                    if self._journal and self._run and is_open:
                         self._journal.give_back(self._run)
             with self._without_journal():
                 if self._journal and entry:

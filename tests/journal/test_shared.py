@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import MAIN
-from gate import KINDS, Gate, gate
+from conftest import MAIN, Sandbox
+from gate import KINDS, PASS, Gate, gate
 from journal_cli import MARK, NOBODY, SEND, TERRAFORM, Desk, a_message, a_request, ended, hold_run
 from tables import PROJECTED
 
@@ -289,6 +289,26 @@ class TestFaults:
         assert desk.main("resend").code == 0
         assert desk.pending() == {}
         assert len(desk.tokens(record)) == 1
+
+    def test_run_that_may_have_reported_failed_is_not_run_again(
+        self, gated: tuple[Desk, Gate], start_sandbox: Callable[..., Sandbox]
+    ) -> None:
+        """Its result could not be entered, and Service Catalog's answer to it was lost."""
+        (desk, opened), record = gated, "rec-demo"
+        desk.sandbox = start_sandbox("--misbehave", "drop-after:1")
+        desk.environment["AWS_MAX_ATTEMPTS"] = "1"
+        (desk.home / "terraform").write_text(TERRAFORM + "[ $1 != apply ] || exit 1\n")
+        opened.decide = lambda _, number: "web-page" if number == 3 else PASS
+        assert desk.run(record).code == 75
+        assert desk.sandbox.status(record) == "FAILED"
+        assert (state_of(desk, record)["state"], desk.run(record).code) == ("running", 75)
+        desk.lapse()
+        (desk.home / "terraform").write_text(
+            TERRAFORM + f"[ $1 != apply ] || touch {desk.home}/built\n"
+        )
+        assert desk.run(record).code in (1, 69)  # the FAILED of a run that died
+        assert not (desk.home / "built").exists()
+        assert desk.sandbox.status(record) == "FAILED"
 
 
 class TestClock:
