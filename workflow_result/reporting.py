@@ -33,6 +33,8 @@ class Reporter:
         self.delivery = delivery
         self._journal: Journal | None = None
         self._run: Entry | None = None
+        self._applies = False
+        self._stopped = False
         self._warned = False
         with self._without_journal():
             self._journal = open_journal()
@@ -56,8 +58,13 @@ class Reporter:
             return None
         if entry.own and entry.state == State.RUNNING:
             self._run = entry
+
+            def stopped(reason: str) -> None:
+                self._stopped = True
+                lost(reason)
+
             if self._journal:
-                self._journal.stay_alive(lost)
+                self._journal.stay_alive(stopped)
             return None
         if entry.own:
             say(f"{entry.record_id}: an earlier run of it died; that is FAILED, nothing was run")
@@ -76,6 +83,7 @@ class Reporter:
         with self._without_journal("nothing was applied"):
             if self._journal and self._run and not self._journal.applying(self._run):
                 raise _lost(self._run.record_id, "nothing was applied")
+        self._applies = True
 
     def abandon(self) -> None:
         """Strike the run off that `begin` entered: it has changed nothing."""
@@ -88,16 +96,23 @@ class Reporter:
 
         It is in the journal before anything else is done for it. Returns when Service Catalog has
         it, and whether it was sent now. Raises `Problem` where Service Catalog has not, or where
-        something stands against this result.
+        something stands against this result. A run that has changed nothing reports nothing where
+        it was stopped since it may not be this process's any more, or where its result cannot be
+        entered into a shared journal: its message comes again.
         """
         entry, run = None, self._run
+        if run and self._stopped and not self._applies:
+            self.abandon()
+            raise _lost(run.record_id, "nothing was applied")
         with self._without_journal():
             if self._journal:
                 entry = self._journal.owe(
                     request, self.delivery.destination, self.delivery.region, run
                 )
-        if entry is None and run and self._journal and self._journal.is_lost():
-            raise _lost(run.record_id, "nothing was reported")
+        if entry is None and run and self._journal:
+            may_come_again = self._journal.is_shared and not self._applies
+            if may_come_again or self._journal.is_lost():
+                raise _lost(run.record_id, "nothing was reported")
         if entry is None or entry.own:
             self._deliver(request, entry)
             return True

@@ -254,6 +254,26 @@ class TestFrozenMachine:
         assert "the journal was not reached for 3 seconds" in error
         assert len(desk.tokens(record)) == 1
 
+    def test_run_that_has_applied_nothing_by_then_may_come_again(
+        self, desk: Desk, gated: tuple[Desk, Gate], record: str
+    ) -> None:
+        script, planning = desk.home / "terraform", desk.home / "planning"
+        script.write_text(TERRAFORM + f"[ $1 != plan ] || {{ touch {planning}; exec sleep 60; }}\n")
+        process = desk.start(*desk.run_options, stdin=a_message(record))
+        while not planning.exists():
+            time.sleep(0.05)
+        gated[1].decide = lambda *_: "dropped"
+        said = ended(process)
+        assert (said.code, said.stdout) == (75, "")
+        assert said.lines[-1] == (
+            f"{record}: another process may have taken over its run by now; nothing was applied"
+        )
+        gated[1].decide = lambda *_: PASS
+        desk.lapse()
+        script.write_text(TERRAFORM)
+        assert desk.run(record).code == 0
+        assert len(desk.tokens(record)) == 1
+
 
 class TestFaults:
     @pytest.mark.parametrize("kind", KINDS)
