@@ -9,7 +9,7 @@ BENCH := benchmarks/.venv
 MINISTACK := tests/ministack/.venv
 RUNS ?= 20
 
-.PHONY: help demo test torture bench lint venv schemas requirements clean
+.PHONY: help demo test torture simulation bench lint venv schemas requirements clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 
 torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for minutes, count what is lost or doubled (JOURNAL=dynamodb)
 	$(BIN)/python tests/torture$(if $(filter dynamodb,$(JOURNAL)),_shared).py
+
+simulation: $(VENV)/.ready-dev ## a shared journal, a thousand machines and all that goes wrong, on virtual time
+	@PYTHONPATH=. $(BIN)/python tests/simulation.py
 
 bench: $(BENCH)/.ready $(MINISTACK)/.ready ## compare it with the AWS CLI and others, in a few minutes (RUNS=20)
 	@$(BENCH)/bin/python -m benchmarks $(RUNS)
