@@ -81,8 +81,11 @@ class Reporter:
         Raises `Problem` where it is not to: it is another process's by now, or that is not known.
         """
         with self._without_journal("nothing was applied"):
-            if self._journal and self._run and not self._journal.applying(self._run):
-                raise _lost(self._run.record_id, "nothing was applied")
+            if self._journal and self._run:
+                is_own = self._journal.applying(self._run)
+                # It may have been frozen before it got the answer.
+                if not is_own or self._journal.is_lost():
+                    raise _lost(self._run.record_id, "nothing was applied")
         self._applies = True
 
     def abandon(self) -> None:
