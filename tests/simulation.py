@@ -395,6 +395,9 @@ class Simulation:
             self.figures["applied at the same time as another"] += 1
         if run.order.record in self.catalog.taken:
             self.late.append(run.order)
+            # Somebody may tell a result while the table is out of reach.
+            if not (run.order.by_hand or run.stood_still):
+                self.fault(run.order, "begins to apply after a result")
         self.note(run.order, f"{run.owner} applies")
         run.applied = True
         run.order.applying.append(run)
