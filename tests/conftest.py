@@ -78,6 +78,7 @@ class Program:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.journal = home / ".local" / "state" / "workflow-result" / "journal.sqlite3"
 
     def __call__(
         self,

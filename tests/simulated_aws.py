@@ -258,8 +258,8 @@ class ClientTable(RealTable):
 
     simulated: Table
 
-    def _ready(self) -> Client:
-        return Client(self.simulated, here(), self._patient)
+    def _ready(self, instead_of: Any = None) -> tuple[Client, Any]:
+        return Client(self.simulated, here(), self._patient), None
 
 
 # --- Service Catalog ------------------------------------------------------------------------

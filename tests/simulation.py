@@ -25,7 +25,8 @@ import virtual_time
 from simulated_aws import ClientTable, Delivery, Faults, Item, Network, ServiceCatalog, Table
 from virtual_time import Event, Machine, Process, World, here
 
-from workflow_result import reporting
+from workflow_result import reporting, resending
+from workflow_result.account import Account
 from workflow_result.engine import order as orders
 from workflow_result.engine.message import Message
 from workflow_result.engine.terraform import Ending, Settings
@@ -254,7 +255,7 @@ class Simulation:
         return gone
 
     def open(self, run: Run) -> Journal:
-        store = DynamoDBStore("journal", LEASE, "us-east-1", None)
+        store = DynamoDBStore("journal", LEASE, "us-east-1", Account("us-east-1", None))
         run.owner = store._owner
         self.owners[run.owner] = run
         return Journal(store)
@@ -322,7 +323,7 @@ class Simulation:
             journal = self.open(run)
             delivery: Any = Delivery(self.catalog, process)
             try:
-                reporting.resend(journal, delivery, None, progress=False)
+                resending.resend(journal, delivery, None, progress=False)
             except JournalProblem:
                 self.figures["resend without the table"] += 1
             finally:
@@ -369,8 +370,10 @@ class Simulation:
             patch.object(dynamodb, "uuid", SimpleNamespace(uuid4=self.new_owner)),
             patch.object(dynamodb, "ThreadPoolExecutor", virtual_time.ThreadPoolExecutor),
             patch.object(dynamodb, "Table", ClientTable),
-            patch("concurrent.futures.ThreadPoolExecutor", virtual_time.ThreadPoolExecutor),
-            patch("concurrent.futures.wait", virtual_time.wait),
+            patch.object(resending, "Thread", virtual_time.Thread),
+            patch.object(resending, "SimpleQueue", virtual_time.SimpleQueue),
+            patch.object(resending, "time", virtual_time.Time),
+            patch.object(resending, "say", silent),
             patch.object(reporting, "say", silent),
             patch.object(orders, "say", silent),
             patch.object(orders, "saying_aside", nullcontext),

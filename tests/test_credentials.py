@@ -8,7 +8,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from pathlib import Path
@@ -35,6 +35,7 @@ from workflow_result import account, delivery, secret
 from workflow_result import request as requests
 from workflow_result.credentials import _keep_secret
 from workflow_result.delivery import Delivery
+from workflow_result.journal.place import open_journal
 from workflow_result.undelivered import NotDelivered
 
 REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
@@ -206,10 +207,12 @@ class TestFetchedAnew:
         place.process(f'echo >>"$HOME/runs"\n{change or "cat"} {place.printed()}')
         with endpoint(lambda *_: error("ExpiredTokenException")) as url:
             environment = place.environment | {"AWS_ENDPOINT_URL": url}
-            for number in range(12):
-                request = REQUEST | {"RecordId": f"rec-{number}"}
-                nowhere = environment | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-                assert program("notify", stdin=request, **nowhere).code == 75
+            nowhere = environment | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+            assert program("notify", stdin=REQUEST, **nowhere).code == 75
+            with closing(open_journal(program.journal)) as journal:
+                for number in range(12):
+                    draft = requests.Draft(REQUEST | {"RecordId": f"rec-{number}"})
+                    journal.owe(requests.check(draft, "provision"), "sandbox", "us-east-1")
             (place.home / "runs").unlink()
             assert program("resend", **environment).code == 75
         assert (place.home / "runs").read_text() == "\n\n"
@@ -320,8 +323,8 @@ def test_settings_that_cannot_be_used_end_in_what_to_do(
         cause = broken.said(place)
     assert outcome.lines == [f"rec-demo: not reported: {cause}. {SAVED}"]
     assert outcome.code == 75
-    (entry,) = json.loads(program("pending", "--json").stdout)
-    assert entry["state"] == "owed"
+    with closing(open_journal(program.journal)) as journal:
+        assert [entry.state for entry in journal.pending()] == ["owed"]
 
 
 class TestKeptSecret:

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Self, cast
+from queue import Empty
+from typing import Any, Self, cast
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -182,8 +183,17 @@ class Thread:
     ) -> None:
         self._target, self._args = target, args
 
+        self._has_ended = Event()
+
     def start(self) -> None:
-        _world().start(here(), lambda: self._target(*self._args))
+        _world().start(here(), self._run)
+
+    def _run(self) -> None:
+        self._target(*self._args)
+        self._has_ended.set()
+
+    def join(self) -> None:
+        self._has_ended.wait()
 
 
 class Event:
@@ -227,6 +237,34 @@ class Lock:
         self._is_held = False
         if not here().is_dead:
             self._freed.set()
+
+
+# --- queue ----------------------------------------------------------------------------------
+
+
+class SimpleQueue:
+    def __init__(self) -> None:
+        self._things: deque[Any] = deque()
+        self._come = Event()
+
+    def put(self, thing: Any) -> None:
+        self._things.append(thing)
+        self._come.set()
+
+    def get(self, timeout: float | None = None) -> Any:
+        until = None if timeout is None else Time.monotonic() + timeout
+        while not self._things:
+            left = None if until is None else until - Time.monotonic()
+            if left is not None and left <= 0:
+                raise Empty
+            self._come.clear()
+            self._come.wait(left)
+        return self._things.popleft()
+
+    def get_nowait(self) -> Any:
+        if not self._things:
+            raise Empty
+        return self._things.popleft()
 
 
 # --- concurrent.futures ---------------------------------------------------------------------
@@ -292,20 +330,6 @@ class ThreadPoolExecutor:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
-
-
-class Waited(NamedTuple):
-    done: list[Future]
-    not_done: list[Future]
-
-
-def wait(futures: Iterable[Future], *, return_when: str) -> Waited:
-    """Wait for the first of them."""
-    futures = list(futures)
-    while not any(future.done() for future in futures):
-        _world().wait(0.01)
-    done = [future for future in futures if future.done()]
-    return Waited(done, [future for future in futures if not future.done()])
 
 
 # --- time -----------------------------------------------------------------------------------

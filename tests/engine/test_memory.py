@@ -9,6 +9,9 @@ from engine_cli import MESSAGE, ONE_RESOURCE, Engine
 
 MIB = 2**20
 
+WITHOUT: list[int] = []
+"""The most memory for a program that prints nothing, measured once."""
+
 
 def peak(engine: Engine, record_id: str, script: str) -> int:
     """The most memory, in bytes, that `main.py` takes at a time for a program that prints so much
@@ -36,8 +39,9 @@ def test_hundreds_of_megabytes_take_little_memory(
     engine: Engine, start_sandbox: Callable[..., Sandbox], script: str
 ) -> None:
     engine.sandbox = start_sandbox("--record", "rec-1", "--record", "rec-2")
-    without = peak(engine, "rec-1", ":")
-    assert peak(engine, "rec-2", script) - without < 200 * MIB
+    if not WITHOUT:
+        WITHOUT.append(peak(engine, "rec-1", ":"))
+    assert peak(engine, "rec-2", script) - WITHOUT[0] < 200 * MIB
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])

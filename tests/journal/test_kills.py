@@ -42,15 +42,17 @@ class TestKilled:
         ("store", "when", "step", "is_owed"),
         [
             *on_both(
-                ("before", f"{JOURNAL}.owe", False),
-                ("after", f"{JOURNAL}.owe", True),
                 ("before", SEND, True),
                 ("after", SEND, True),
                 ("before", f"{JOURNAL}.settle", True),
             ),
-            *on("file", ("after", f"{STORE}._enter", False)),  # and not committed
+            *on(
+                "file",
+                ("before", f"{JOURNAL}.owe", False),
+                ("after", f"{STORE}._enter", False),  # and not committed
+                ("after", f"{JOURNAL}.owe", True),
+            ),
             *on("table", ("before", CALL, False), ("after", CALL, True)),
-            *on("table", ("before", f"{CALL}:2", True)),
         ],
     )
     def test_notify(self, desk: Desk, record: str, when: str, step: str, is_owed: bool) -> None:
@@ -68,7 +70,7 @@ class TestKilled:
     @pytest.mark.parametrize(
         ("store", "when", "step"),
         [
-            *on_both(("after", f"{JOURNAL}.settle"), ("before", f"{JOURNAL}.close")),
+            *on("file", ("after", f"{JOURNAL}.settle"), ("before", f"{JOURNAL}.close")),
             *on("table", ("after", f"{CALL}:2")),
         ],
     )
@@ -101,18 +103,18 @@ class TestKilled:
         [
             *on_both(
                 ("before", f"{JOURNAL}.begin", "IN_PROGRESS"),
-                ("after", f"{JOURNAL}.applying", "FAILED"),
                 ("after", f"{STEP}:3", "FAILED"),
-                ("before", f"{JOURNAL}.owe", "FAILED"),
-                ("after", f"{JOURNAL}.owe", "SUCCEEDED"),
-                ("before", SEND, "SUCCEEDED"),
                 ("after", SEND, "SUCCEEDED"),
-                ("after", f"{JOURNAL}.settle", "SUCCEEDED"),
             ),
             *on(
-                "file",  # and not committed
-                ("after", f"{STORE}._enter", "IN_PROGRESS"),
-                ("after", f"{STORE}._enter:3", "FAILED"),
+                "file",
+                ("after", f"{STORE}._enter", "IN_PROGRESS"),  # and not committed
+                ("after", f"{JOURNAL}.applying", "FAILED"),
+                ("before", f"{JOURNAL}.owe", "FAILED"),
+                ("after", f"{STORE}._enter:3", "FAILED"),  # and not committed
+                ("after", f"{JOURNAL}.owe", "SUCCEEDED"),
+                ("before", SEND, "SUCCEEDED"),
+                ("after", f"{JOURNAL}.settle", "SUCCEEDED"),
             ),
             *on(
                 "table",
@@ -135,14 +137,14 @@ class TestKilled:
     @pytest.mark.parametrize(
         ("store", "when", "step"),
         [
-            *on_both(
-                ("after", f"{JOURNAL}.begin"),
+            *on_both(("after", f"{JOURNAL}.begin"), ("after", f"{STEP}:2")),
+            *on(
+                "file",
                 ("after", f"{STEP}:1"),
-                ("after", f"{STEP}:2"),
                 ("before", f"{JOURNAL}.applying"),
+                ("after", f"{STORE}._enter:2"),  # and not committed
             ),
-            *on("file", ("after", f"{STORE}._enter:2")),  # and not committed
-            *on("table", ("after", CALL)),
+            *on("table", ("before", f"{CALL}:2")),
         ],
     )
     def test_run_that_has_applied_nothing_is_run_again(
@@ -163,16 +165,16 @@ class TestKilled:
     @pytest.mark.parametrize(
         ("store", "when", "step"),
         [
-            *on_both(
+            *on_both(("before", SEND), ("after", f"{SEND}:3")),
+            *on(
+                "file",
                 ("before", f"{JOURNAL}.claim"),
-                ("before", SEND),
-                ("after", f"{SEND}:3"),
+                ("after", f"{STORE}.change"),
                 ("before", f"{JOURNAL}.settle"),
                 ("after", f"{JOURNAL}.settle"),
                 ("before", f"{JOURNAL}.pending"),
             ),
-            *on("file", ("after", f"{STORE}.change")),
-            *on("table", ("after", f"{CALL}:3"), ("after", f"{CALL}:9")),
+            *on("table", ("after", CALL), ("after", f"{CALL}:3"), ("after", f"{CALL}:9")),
         ],
     )
     def test_resend(

@@ -51,10 +51,10 @@ def test_none_loses_the_journal_for_being_many(new_desk: Callable[..., Desk]) ->
         "    time.sleep(0.5)\n"
         "    return enter(*arguments)\n"
         "sqlite.SQLiteStore._enter = slowly\n"
-        "database.BUSY_SECONDS = 6\n"
+        "database.BUSY_SECONDS = 3\n"
         "main()\n"
     )
-    records = [f"rec-{n}" for n in range(24)]
+    records = [f"rec-{n}" for n in range(12)]
     desk = new_desk(*(f"--record={record}" for record in records))
     open_journal(desk.journal).close()
     processes = [

@@ -87,11 +87,14 @@ class DynamoDBStore:
 
     def stay_alive(self, lost: Callable[[str], None]) -> None:
         """Renew the lease every tenth of it, and watch that this comes about."""
-        told = threading.Lock()
+        turn = threading.Lock()
+        told: list[str] = []
 
         def lost_once(reason: str) -> None:
-            if told.acquire(blocking=False):  # a second one would be taken for more urgent
-                lost(reason)
+            with turn:  # a second one would be taken for more urgent
+                if not told:
+                    told.append(reason)
+                    lost(reason)
 
         for work in (self._beat, self._watch):
             threading.Thread(target=work, args=[lost_once], daemon=True).start()
