@@ -132,14 +132,7 @@ class Reporter:
         except NotDelivered as error:
             kept = "It is saved: `resend` sends it"
             if not entry:
-                kept = "It is not saved"
-                if not error.refused:
-                    kept += ": `notify` the same again, it reports nothing twice"
-                # What Service Catalog may have as FAILED is not built after that.
-                is_open = not (error.sent and request.members["Status"] == "FAILED")
-                with self._without_journal():
-                    if self._journal and self._run and is_open:
-                        self._journal.give_back(self._run)
+                kept = self._not_saved(request, error)
             with self._without_journal():
                 if self._journal and entry:
                     now = put_back(self._journal, entry, error)
@@ -158,6 +151,18 @@ class Reporter:
                 self._journal.settle([entry])
             elif self._journal:
                 self._journal.sent(request, self.delivery.destination)
+
+    def _not_saved(self, request: Request, error: NotDelivered) -> str:
+        """See to the run whose result could be neither entered nor delivered; say what is left."""
+        if error.refused:
+            self.abandon()
+            return "It is not saved"
+        # What Service Catalog may have as FAILED is not built after that.
+        if not (error.sent and request.members["Status"] == "FAILED"):
+            with self._without_journal():
+                if self._journal and self._run:
+                    self._journal.give_back(self._run)
+        return "It is not saved: `notify` the same again, it reports nothing twice"
 
     def close(self) -> None:
         """Give up what this process owns in the journal."""
