@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+import warm
 from botocore.config import Config
+from hypothesis import settings
 
 from workflow_result import secret
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 # tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# How long an example takes says more of the machine than of the program.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = ROOT / "main.py"
@@ -88,14 +93,10 @@ class Program:
     ) -> Outcome:
         if isinstance(stdin, dict):
             stdin = json.dumps(stdin)
-        done = subprocess.run(
-            [sys.executable, MAIN, *arguments],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            env=clean_environment(self.home, **environment),
-            cwd=self.home,
-        )
-        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        variables = clean_environment(self.home, **environment)
+        code, stdout, stderr = warm.run(arguments, given, variables, self.home)
+        return Outcome(code, stdout.decode(), stderr.decode())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from conftest import CREDENTIALS, MAIN, Outcome, Sandbox, clean_environment, endpoint
 from engine_cli import read_until
 from tables import SharedTable
@@ -109,15 +110,12 @@ class Desk:
         **variables: str,
     ) -> subprocess.Popen[bytes]:
         """Start main.py, or `through` another script that starts it."""
-        environment = self.sandbox.environment | {"WORKFLOW_RESULT_JOURNAL": self.journal_name}
-        if self.shared:
-            environment |= self.shared.environment
         process = subprocess.Popen(
             [*self.prefix, sys.executable, *(through or [MAIN]), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=clean_environment(self.home, **environment | self.environment | variables),
+            env=self._variables(variables),
             cwd=self.home,
             preexec_fn=before,
         )
@@ -127,8 +125,18 @@ class Desk:
         process.stdin = None
         return process
 
-    def main(self, *arguments: str, **settings: Any) -> Outcome:
-        return ended(self.start(*arguments, **settings))
+    def main(self, *arguments: str, stdin: Any = None, **settings: Any) -> Outcome:
+        if self.prefix or settings.keys() & {"through", "before"}:
+            return ended(self.start(*arguments, stdin=stdin, **settings))
+        given = json.dumps(stdin).encode() if stdin else b""
+        code, stdout, stderr = warm.run(arguments, given, self._variables(settings), self.home)
+        return Outcome(code, stdout.decode(), stderr.decode())
+
+    def _variables(self, variables: dict[str, str]) -> dict[str, str]:
+        environment = self.sandbox.environment | {"WORKFLOW_RESULT_JOURNAL": self.journal_name}
+        if self.shared:
+            environment |= self.shared.environment
+        return clean_environment(self.home, **environment | self.environment | variables)
 
     def notify(self, record_id: str, **settings: Any) -> Outcome:
         return self.main("notify", stdin=a_request(record_id), **settings)

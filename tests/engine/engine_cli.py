@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import warm
 from conftest import MAIN, UUID_TOKEN, Outcome, Sandbox, clean_environment
 from terraform_cli import stand_in_mirror
 
@@ -60,13 +61,12 @@ class Engine:
         before: Callable[[], object] | None = None,
         **variables: str,
     ) -> subprocess.Popen[bytes]:
-        environment = self.sandbox.environment | {"CHECKPOINT_DISABLE": "1"} | variables
         process = subprocess.Popen(
             [sys.executable, MAIN, "run", "--chdir", self.directory, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=clean_environment(self.home, **environment),
+            env=self._environment(variables),
             cwd=self.home,
             preexec_fn=before,
         )
@@ -80,8 +80,20 @@ class Engine:
         stdout, stderr = process.communicate()
         return Outcome(process.returncode, stdout.decode(), stderr.decode())
 
-    def run(self, *options: str, **settings: Any) -> Outcome:
-        return self.end(self.start(*options, **settings))
+    def run(self, *options: str, message: Any = None, **settings: Any) -> Outcome:
+        if "before" in settings:
+            return self.end(self.start(*options, message=message, **settings))
+        code, stdout, stderr = warm.run(
+            ["run", "--chdir", self.directory, *options],
+            json.dumps(message or MESSAGE).encode(),
+            self._environment(settings),
+            self.home,
+        )
+        return Outcome(code, stdout.decode(), stderr.decode())
+
+    def _environment(self, variables: dict[str, str]) -> dict[str, str]:
+        environment = self.sandbox.environment | {"CHECKPOINT_DISABLE": "1"} | variables
+        return clean_environment(self.home, **environment)
 
     def reason(self) -> str:
         """The FailureReason that Service Catalog has."""

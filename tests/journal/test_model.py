@@ -1,7 +1,6 @@
 """The journal against a plain model of it: whatever processes do, and whenever they die."""
 
 import itertools
-import multiprocessing
 import os
 import sqlite3
 import time
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
 from journal_worker import work
 from ministack_server import Ministack
 from tables import SharedTable, new_table
+from warm import processes
 
 from workflow_result.journal.place import Table
 from workflow_result.journal.record import RETURN_SECONDS, Entry
@@ -32,9 +32,6 @@ from workflow_result.request import Draft, Request, check
 
 Key = tuple[str, str]
 """An operation, and a status; a run that dies is FAILED, as may be what is told."""
-
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["journal_worker"])
 
 # Mostly the same one, so that much happens to it.
 RECORDS = st.sampled_from(["rec-a"] * 4 + ["rec-b"])
