@@ -23,6 +23,7 @@ from workflow_result.journal.items import Item
 from workflow_result.journal.record import DESTINATIONS, Key, Record, State, Worker
 from workflow_result.journal.store import JournalProblem, Move
 from workflow_result.journal.table import Conflict, Table
+from workflow_result.problem import ExitCode
 
 T = TypeVar("T")
 
@@ -146,7 +147,8 @@ class DynamoDBStore:
                 is_read = True
                 answer = self._table.call("get_item", Key=items.item_key(key), ConsistentRead=True)
                 item = self._read(key, answer.get("Item"))
-        raise JournalProblem(f"the journal cannot be used: {key.record_id} is changed all the time")
+        line = f"the journal {self._table} cannot be used: {key.record_id} is changed all the time"
+        raise JournalProblem(line, ExitCode.NOT_DELIVERED)
 
     def _write(self, old: Item, new: Record, now: float) -> Item:
         """Write what `new` makes of `old`. Raises `Conflict` where that is not there any more."""
