@@ -105,7 +105,7 @@ class Reporter:
         """
         entry, run = None, self._run
         if run and self._stopped and not self._applies:
-            self.abandon()
+            self._give_back()  # FAILED after all where its message does not come again
             raise _lost(run.record_id, "nothing was applied")
         with self._without_journal():
             if self._journal:
@@ -159,10 +159,13 @@ class Reporter:
             return "It is not saved"
         # What Service Catalog may have as FAILED is not built after that.
         if not (error.sent and request.members["Status"] == "FAILED"):
-            with self._without_journal():
-                if self._journal and self._run:
-                    self._journal.give_back(self._run)
+            self._give_back()
         return "It is not saved: `notify` the same again, it reports nothing twice"
+
+    def _give_back(self) -> None:
+        with self._without_journal():
+            if self._journal and self._run:
+                self._journal.give_back(self._run)
 
     def close(self) -> None:
         """Give up what this process owns in the journal."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
-from simulation import Simulation
+from simulation import Order, Simulation
 from virtual_time import Process
 
 
@@ -43,3 +43,33 @@ def test_run_that_is_frozen_as_it_tells_that_it_applies_does_not_apply_afterward
     assert simulation.catalog.taken["rec-0"].status == "FAILED"
     assert not any(run.applied for run in simulation.orders["rec-0"].runs)
     assert simulation.faults == []
+
+
+def test_order_whose_run_was_stopped_before_it_applied_and_whose_message_is_lost_is_failed() -> (
+    None
+):
+    simulation = Simulation(1, 3, 1, trouble=0)
+    deliver = simulation.deliver
+
+    def doom(process: Process) -> list[Callable[[], None]]:
+        simulation.later(5, lambda: process.machine.freeze(200, clock=False))
+        return []
+
+    def deliver_once(order: Order, since: float, is_duplicate: bool) -> None:
+        if order.runs:
+            simulation.messages -= 1
+        else:
+            deliver(order, since, is_duplicate)
+
+    with patch.object(simulation, "doom", doom), patch.object(simulation, "deliver", deliver_once):
+        simulation.run()
+    assert [run.exit_code for run in simulation.orders["rec-0"].runs] == [75]
+    assert simulation.catalog.taken["rec-0"].status == "FAILED"
+    assert simulation.faults == []
+
+
+def test_same_seed_makes_the_same_figures() -> None:
+    first, second = (Simulation(100, 20, 3) for _ in range(2))
+    for simulation in (first, second):
+        simulation.run()
+    assert (first.table.calls, first.world.now) == (second.table.calls, second.world.now)
