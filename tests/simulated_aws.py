@@ -317,7 +317,7 @@ class Delivery:
     def send(self, request: Request, region: str | None = None) -> None:
         network = self._catalog.network
         self.sending()
-        cause, sent = "", False
+        cause, sent, throttled = "", False, False
         for attempt in range(3):
             if attempt:
                 network.backoff(attempt - 1)
@@ -325,11 +325,11 @@ class Delivery:
                 if network.attempt(lambda: self._catalog.notify(request, self._process), 10):
                     return
             except (Throttled, InternalError) as error:
-                cause = type(error).__name__
+                cause, throttled = type(error).__name__, isinstance(error, Throttled)
             except TimeoutError:
                 cause, sent = "Read timeout", True
             except ConnectionError:
                 cause = "Could not connect"
             else:
                 raise NotDelivered("InvalidParametersException: another result", refused=True)
-        raise NotDelivered(cause, sent=sent)
+        raise NotDelivered(cause, sent=sent, throttled=throttled and not sent)

@@ -25,7 +25,7 @@ import virtual_time
 from simulated_aws import ClientTable, Delivery, Faults, Item, Network, ServiceCatalog, Table
 from virtual_time import Event, Machine, Process, World, here
 
-from workflow_result import reporting, resending
+from workflow_result import pace, reporting, resending
 from workflow_result.account import Account
 from workflow_result.engine import order as orders
 from workflow_result.engine.message import Message
@@ -80,8 +80,6 @@ class Order:
     runs: list[Run] = field(default_factory=list)
     by_hand: bool = False
     applying: list[Run] = field(default_factory=list)
-    is_known: bool = False
-    """To the journal."""
     trace: list[str] = field(default_factory=list)
 
     @property
@@ -193,7 +191,7 @@ class Simulation:
                 self.messages -= 1
                 if is_duplicate:
                     self.waits.append(self.world.now - since)
-            elif machine.is_gone and order.is_known and self.likely(0.3):
+            elif machine.is_gone and self.is_known(order) and self.likely(0.3):
                 self.figures["messages lost with their machine"] += 1
                 self.messages -= 1
             else:
@@ -374,6 +372,7 @@ class Simulation:
             patch.object(resending, "SimpleQueue", virtual_time.SimpleQueue),
             patch.object(resending, "time", virtual_time.Time),
             patch.object(resending, "say", silent),
+            patch.object(pace, "random", self.chance),
             patch.object(reporting, "say", silent),
             patch.object(orders, "say", silent),
             patch.object(orders, "saying_aside", nullcontext),
@@ -435,12 +434,16 @@ class Simulation:
         name = "phase" if item["state"]["S"] == "running" else "state"
         return str(item[name]["S"])
 
+    def is_known(self, order: Order) -> bool:
+        """Whether the journal brings it to an end by itself."""
+        item = self.table.items.get(f"aws#{order.record}", {"state": {"S": "reported"}})
+        return item["state"]["S"] != "reported" or "reported" in item
+
     def check_write(self, old: Item, new: Item) -> None:
         """What holds of every item in the table, whoever has written it."""
         record = new["record"]["S"].partition("#")[2]
         order = self.orders[record]
         state, owner = new["state"]["S"], new.get("owner", {}).get("S")
-        order.is_known = True
         phase = new.get("phase", {}).get("S", "")
         kind = (
             f"{state} {phase}".strip() if "reported" in new or state != "reported" else "struck off"

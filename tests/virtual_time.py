@@ -2,7 +2,7 @@
 simulation: hours of a thousand machines in a minute, and the same again with the same seed.
 
 Each thread is a greenlet. One runs until it waits; then the next event in time is due. What stands
-here for `threading`, `concurrent.futures` and `time` is what the program uses of them.
+here for `threading`, `queue`, `concurrent.futures` and `time` is what the program uses of them.
 """
 
 import heapq
@@ -182,7 +182,6 @@ class Thread:
         self, target: Callable[..., None], args: Sequence[Any] = (), *, daemon: bool = False
     ) -> None:
         self._target, self._args = target, args
-
         self._has_ended = Event()
 
     def start(self) -> None:
@@ -210,9 +209,6 @@ class Event:
 
     def clear(self) -> None:
         self._is_set = False
-
-    def is_set(self) -> bool:
-        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._is_set:
@@ -283,12 +279,6 @@ class Future:
             self._error = error
         self.ended.set()
 
-    def done(self) -> bool:
-        return self.ended.is_set()
-
-    def cancelled(self) -> bool:
-        return False
-
     def result(self) -> Any:
         self.ended.wait()
         if self._error:
@@ -321,7 +311,7 @@ class ThreadPoolExecutor:
         futures = [self.submit(function, value) for value in values]
         return (future.result() for future in futures)
 
-    def shutdown(self, *, cancel_futures: bool = False) -> None:
+    def shutdown(self) -> None:
         for future in self._futures:
             future.ended.wait()
 
