@@ -304,6 +304,8 @@ class JournalMachine(RuleBasedStateMachine):
         if not stands:
             record.reported = key
             record.has("", ("", ""), None)
+        else:
+            record.reported = record.reported or key
 
     @rule(data=st.data())
     @precondition(lambda self: self.runs)
@@ -357,6 +359,8 @@ class JournalMachine(RuleBasedStateMachine):
         if record.state in ("owed", "refused") and record.key == key:
             record.reported = key
             record.has("", ("", ""), None)
+        else:  # Service Catalog has it all the same
+            record.reported = record.reported or key
 
     @rule(data=st.data())
     @precondition(lambda self: self.owed)

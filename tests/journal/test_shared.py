@@ -331,6 +331,26 @@ class TestFaults:
         assert desk.sandbox.status(record) == "FAILED"
 
 
+class TestSentWithoutJournal:
+    def test_what_service_catalog_has_is_known_whatever_is_owed(
+        self, gated: tuple[Desk, Gate], record: str
+    ) -> None:
+        """It is not run again, and the other result does not stay refused for ever."""
+        desk, opened = gated
+        failed = a_request(record) | {"Status": "FAILED"}
+        told = desk.main("notify", "--operation", "terminate", stdin=failed, **NOBODY)
+        assert told.code == 75
+        opened.fail(UPDATE, "web-page")
+        sent = desk.main("notify", "--operation", "terminate", stdin=a_request(record))
+        assert sent.code == 0
+        assert desk.main("resend").code == 69
+        assert desk.pending() == {}
+        (desk.home / "terraform").write_text("#!/bin/sh\ntouch it-ran\n")
+        again = desk.run(record)
+        assert (again.code, again.json["status"]) == (0, "SUCCEEDED")
+        assert not (desk.artifact / "it-ran").exists()
+
+
 class TestClock:
     """Of the machine, an hour off from DynamoDB's."""
 
@@ -401,7 +421,7 @@ class TestNotSetUp:
         assert outcome.code == 78
         assert outcome.lines == [
             "the journal dynamodb://no-such-table cannot be used: there is no such table in "
-            f"us-east-1; terraform/journal makes one{more}"
+            f"us-east-1; check its name, region and account (terraform/journal makes one){more}"
         ]
 
     def test_no_region(self, shared_desk: Desk, record: str) -> None:
@@ -433,13 +453,20 @@ class TestNotSetUp:
         assert outcome.code == 78
         assert "it has another key or index than terraform/journal gives it" in outcome.stderr
 
-    def test_item_of_a_newer_version_is_left_alone(self, shared_desk: Desk, record: str) -> None:
-        shared_desk.owe(record)
+    def test_item_of_a_newer_version_is_left_alone_and_the_others_are_sent(
+        self, shared_desk: Desk, records: Callable[[int], list[str]]
+    ) -> None:
+        newer, record = records(2)
+        shared_desk.owe(newer, record)
         assert shared_desk.shared
-        shared_desk.shared.set(f"sandbox#{record}", state="delegated")
+        shared_desk.shared.set(f"sandbox#{newer}", state="delegated")
         outcome = shared_desk.main("resend")
-        assert outcome.code == 78
-        assert outcome.stderr.endswith("is none of this program's, or of a newer version\n")
+        assert outcome.code == 0
+        assert outcome.lines[0] == (
+            f"warning: the journal dynamodb://{shared_desk.shared.name} cannot be used: its item "
+            f"for {newer} is none of this program's, or of a newer version; it is left alone"
+        )
+        assert shared_desk.sandbox.status(record) == "SUCCEEDED"
 
 
 def large(record: str) -> dict[str, Any]:
@@ -462,6 +489,28 @@ class TestTooLarge:
         assert outcome.lines[0].endswith(" takes 300; going on without it")
         assert desk.sandbox.status(record) == "SUCCEEDED"
         assert state_of(desk, record)["state"] == "reported"
+
+    def test_is_not_sent_where_a_run_goes_on(self, shared_desk: Desk, record: str) -> None:
+        process = hold_run(shared_desk, record)
+        told = shared_desk.main("notify", stdin=large(record))
+        process.kill()
+        process.communicate()
+        assert (told.code, told.stdout) == (65, "")
+        assert told.lines == [
+            f"{record}: the journal has it as a terminate, not a provision: check --operation"
+        ]
+        assert shared_desk.sandbox.status(record) == "IN_PROGRESS"
+
+    def test_is_not_sent_where_another_result_is_owed(self, shared_desk: Desk, record: str) -> None:
+        failed = a_request(record) | {"Status": "FAILED"}
+        assert shared_desk.main("notify", stdin=failed, **NOBODY).code == 75
+        assert shared_desk.main("notify", stdin=large(record)).code == 75
+        assert shared_desk.tokens(record) == set()
+
+    def test_is_answered_where_it_was_reported_before(self, shared_desk: Desk, record: str) -> None:
+        first = shared_desk.main("notify", stdin=large(record))
+        again = shared_desk.main("notify", stdin=large(record), **NOBODY)
+        assert (again.code, again.stdout) == (0, first.stdout)
 
     def test_is_not_saved_where_it_cannot_be_sent(self, shared_desk: Desk, record: str) -> None:
         outcome = shared_desk.main("notify", stdin=large(record), **NOBODY)

@@ -23,7 +23,7 @@ from workflow_result.journal.items import Item
 from workflow_result.journal.record import DESTINATIONS, Key, Record, State, Worker
 from workflow_result.journal.store import JournalProblem, Move
 from workflow_result.journal.table import Conflict, Table
-from workflow_result.problem import ExitCode
+from workflow_result.problem import ExitCode, Style, say
 
 T = TypeVar("T")
 
@@ -34,8 +34,15 @@ LARGEST = 300 * 1024
 """Bytes of a request, compressed. An item holds 400 KB, and an index as much again
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)."""
 
+ROUNDS = 3
+"""How often what is due is looked for, where the answer sets the clock."""
+
 ATTEMPTS = 100
 """How often a record is changed by others, at the most, before its turn is given up."""
+
+
+class _TooLarge(JournalProblem):
+    """A request that no item can hold."""
 
 
 class DynamoDBStore:
@@ -141,8 +148,12 @@ class DynamoDBStore:
                     except Conflict as conflict:
                         item, is_read = self._read(key, conflict.item), True
                         continue
-                    return written.record, told
-                if is_read:
+                    except _TooLarge:  # only where nothing stands against it
+                        if is_read:
+                            raise
+                    else:
+                        return written.record, told
+                elif is_read:
                     return new, told
                 is_read = True
                 answer = self._table.call("get_item", Key=items.item_key(key), ConsistentRead=True)
@@ -194,35 +205,20 @@ class DynamoDBStore:
         elif work and work.content is not None:
             body = items.compressed(work.content)
             if len(body) > LARGEST:
-                raise JournalProblem(
+                raise _TooLarge(
                     f"the result of {item.record.key.record_id} has {len(body) // 1024} KB "
                     f"compressed, the journal {self._table} takes {LARGEST // 1024}"
                 )
-        values = items.written(item, self._margin, body)
-        names = {f"#{name}": name for name in items.ATTRIBUTES if not (keeps and name == "body")}
-        if not old.version:
-            names = {f"#{name}": name for name in values}
-        expression = "SET " + ", ".join(f"#{name} = :{name}" for name in values)
-        if gone := [name for name in names if name[1:] not in values]:
-            expression += " REMOVE " + ", ".join(gone)
-        attributes = {f":{name}": value for name, value in values.items()}
-        if old.version:
-            condition = "#version = :seen"
-            attributes[":seen"] = {"N": str(old.version)}
-        else:
-            condition = "attribute_not_exists(#version)"
+        update = items.update(items.written(item, self._margin, body), old.version, keeps)
         wants_body = keeps and work and work.content is None and work.worker == Worker.OWN
         key = item.record.key
         try:
             answer = self._table.call(
                 "update_item",
                 Key=items.item_key(key),
-                UpdateExpression=expression,
-                ConditionExpression=condition,
-                ExpressionAttributeValues=attributes,
+                **update,
                 ReturnValues="ALL_NEW" if wants_body else "NONE",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                ExpressionAttributeNames=names,
             )
             found = answer.get("Attributes")
         except Conflict as conflict:
@@ -244,10 +240,11 @@ class DynamoDBStore:
             ) from error
 
     def _query(self, destination: str, *, only_due: bool = False) -> list[Item]:
-        """Return what the index has for a destination."""
-        while True:
+        """Return what the index has for a destination; an item that cannot be read is told."""
+        found: list[Item] = []
+        for _ in range(ROUNDS):
             began, now = steady(), self._table.clock.now()
-            found: list[Item] = []
+            found = []
             parameters: dict[str, Any] = {
                 "IndexName": "due",
                 "KeyConditionExpression": "#destination = :destination",
@@ -262,13 +259,17 @@ class DynamoDBStore:
                 answer = self._table.call("query", **parameters)
                 for attributes in answer["Items"]:
                     record_id = attributes["record"]["S"].partition("#")[2]
-                    found.append(self._read(Key(record_id, destination), attributes))
+                    try:
+                        found.append(self._read(Key(record_id, destination), attributes))
+                    except JournalProblem as problem:  # the others are not to wait for it
+                        say(f"warning: {problem.lines[0]}; it is left alone", Style.YELLOW)
                 if "LastEvaluatedKey" not in answer:
                     break
                 parameters["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
             if abs(self._table.clock.now() - now - (steady() - began)) <= ROUNDING:
-                return found
+                break
             # The answer has set the clock: what is due by it?
+        return found
 
     def _is_own(self, item: Item) -> bool:
         work = item.record.work

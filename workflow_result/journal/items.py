@@ -140,6 +140,31 @@ def written(item: Item, margin: float, body: bytes | None) -> dict[str, Any]:
     }
 
 
+def update(values: Mapping[str, Any], seen: int, keeps_body: bool) -> dict[str, Any]:
+    """Return the parameters of an `UpdateItem` that leaves these attributes, and no others.
+
+    Its condition: the item's version is the one that was `seen`, or there is no item (0). Every
+    name has an alias: more of them are reserved than one thinks
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html).
+    """
+    names = [name for name in ATTRIBUTES if seen or name in values]
+    gone = [
+        f"#{name}" for name in names if name not in values and not (keeps_body and name == "body")
+    ]
+    expression = "SET " + ", ".join(f"#{name} = :{name}" for name in values)
+    used = {f"#{name}": name for name in values} | {name: name[1:] for name in gone}
+    attributes = {f":{name}": value for name, value in values.items()}
+    condition = "attribute_not_exists(#version)"
+    if seen:
+        condition, attributes[":seen"] = "#version = :seen", {"N": str(seen)}
+    return {
+        "UpdateExpression": expression + (f" REMOVE {', '.join(gone)}" if gone else ""),
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": used,
+        "ExpressionAttributeValues": attributes,
+    }
+
+
 def compressed(content: str) -> bytes:
     """Return the body for the JSON of a request."""
     return zlib.compress(content.encode())

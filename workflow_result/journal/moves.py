@@ -115,19 +115,20 @@ def owe(
 def settle(record: Record, now: float, entry: Entry) -> tuple[Record, None]:
     """Service Catalog has the result `entry`: only that is kept."""
     work = record.work
-    if work is None or work.digest != entry.digest or work.state == State.RUNNING:
-        return record, None
-    told = _reported(work.digest, work.operation, work.status, work.idempotency_token, now)
-    return replace(record, work=None, reported=replace(told, tries=work.tries + 1)), None
+    told = _reported(entry.digest, entry.operation, entry.status, entry.idempotency_token, now)
+    if work and work.digest == entry.digest and work.state != State.RUNNING:
+        return replace(record, work=None, reported=replace(told, tries=work.tries + 1)), None
+    # It was struck off meanwhile, or another result has its place: that is not sent first.
+    return (record if record.reported else replace(record, reported=told)), None
 
 
 def sent(record: Record, now: float, request: Request) -> tuple[Record, None]:
     """Service Catalog has `request`, which could not be entered before it was sent."""
     entry = record.entry(now)
-    if entry and stands_against_result(entry, request):
-        return record, None
     members, digest = request.members, digest_for(request, record.key.destination)
     told = _reported(digest, request.operation, members["Status"], members["IdempotencyToken"], now)
+    if entry and stands_against_result(entry, request):
+        return (record if record.reported else replace(record, reported=told)), None
     return replace(record, work=None, reported=told), None
 
 

@@ -39,6 +39,9 @@ def parse(named: str) -> Path | Table:
     """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", named)
     if not scheme:
+        if re.match("(?i)dynamodb(:|/{2})", named):  # it would be a file, and nobody would notice
+            line = f"the journal {named} cannot be used: for a table, name dynamodb://TABLE"
+            raise Problem(ExitCode.SETUP, line)
         return Path(named)
 
     def problem(rule: str) -> Problem:
@@ -54,7 +57,7 @@ def parse(named: str) -> Path | Table:
             "after dynamodb:// comes the table's name: 3 to 255 letters, digits, _, . and -"
         )
     if unknown := settings.keys() - {"lease", "region"}:
-        raise problem(f"it knows lease and region, not {min(unknown)}")
+        raise problem(f"after ? come lease and region, not {min(unknown)}")
     lease = settings.get("lease", str(LEASE))
     if not re.fullmatch("[0-9]{1,6}", lease) or not SHORTEST_LEASE <= int(lease) <= LONGEST_LEASE:
         raise problem(f"lease is a number of seconds, from {SHORTEST_LEASE} to {LONGEST_LEASE}")

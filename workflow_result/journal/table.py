@@ -108,8 +108,8 @@ class Table:
         what = f"the journal {self} cannot be used"
         if called and code == "ResourceNotFoundException":
             return JournalProblem(
-                f"{what}: there is no such table in {self._client.meta.region_name}; "
-                "terraform/journal makes one"
+                f"{what}: there is no such table in {self._client.meta.region_name}; check its "
+                "name, region and account (terraform/journal makes one)"
             )
         if called and code == "ValidationException":
             told = getattr(error, "response", {})["Error"].get("Message")
