@@ -359,8 +359,10 @@ class JournalMachine(RuleBasedStateMachine):
         if record.state in ("owed", "refused") and record.key == key:
             record.reported = key
             record.has("", ("", ""), None)
-        else:  # Service Catalog has it all the same
-            record.reported = record.reported or key
+        elif not record.reported:  # Service Catalog has it all the same
+            record.reported = key
+            if record.state == "refused":
+                record.has("", ("", ""), None)
 
     @rule(data=st.data())
     @precondition(lambda self: self.owed)

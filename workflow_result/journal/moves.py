@@ -119,7 +119,10 @@ def settle(record: Record, now: float, entry: Entry) -> tuple[Record, None]:
     if work and work.digest == entry.digest and work.state != State.RUNNING:
         return replace(record, work=None, reported=replace(told, tries=work.tries + 1)), None
     # It was struck off meanwhile, or another result has its place: that is not sent first.
-    return (record if record.reported else replace(record, reported=told)), None
+    if record.reported:
+        return record, None
+    still = None if work and work.state == State.REFUSED else work
+    return replace(record, work=still, reported=told), None
 
 
 def sent(record: Record, now: float, request: Request) -> tuple[Record, None]:
