@@ -136,7 +136,11 @@ def test_another_is_alive_until_the_margin_after_its_lease_is_over(
     assert found.worker == seen
 
 
-@given(st.dictionaries(st.sampled_from(items.ATTRIBUTES), st.integers() | TEXT | st.binary()))
+# DynamoDB has numbers of 38 digits.
+NUMBERS = st.integers(-(10**37), 10**37)
+
+
+@given(st.dictionaries(st.sampled_from(items.ATTRIBUTES), NUMBERS | TEXT | st.binary()))
 def test_what_is_no_item_raises_what_is_expected(values: dict[str, Any]) -> None:
     serialize = TypeSerializer().serialize
     item = {name: serialize(value) for name, value in values.items()}
