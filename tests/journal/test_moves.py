@@ -1,0 +1,218 @@
+"""The moves of a record, each by itself: what holds whoever has come first."""
+
+from dataclasses import replace
+from typing import Any
+
+from workflow_result.journal import moves
+from workflow_result.journal.record import (
+    RETURN_SECONDS,
+    Entry,
+    Key,
+    Phase,
+    Record,
+    State,
+    Work,
+    Worker,
+    digest_for,
+)
+from workflow_result.request import Draft, Request, check
+
+NOW = 1_800_000_000.0
+NOTHING = Record(Key("rec-1", "aws"))
+
+
+def a_result(status: str = "FAILED", operation: str = "provision") -> Request:
+    members = {"WorkflowToken": "a" * 20, "RecordId": "rec-1", "Status": status}
+    return check(Draft(members), operation)
+
+
+def begun(record: Record = NOTHING) -> tuple[Record, Entry]:
+    """A run of this process, and its entry."""
+    return moves.begin(record, NOW, a_result(), None)
+
+
+def applied() -> tuple[Record, Entry]:
+    """The same, once it applies."""
+    record, run = begun()
+    return moves.applying(record, NOW, run)[0], run
+
+
+def owed(request: Request) -> tuple[Record, Entry]:
+    return moves.owe(NOTHING, NOW, request, None, None)
+
+
+def reported(request: Request) -> Record:
+    record, entry = owed(request)
+    return moves.settle(record, NOW, entry)[0]
+
+
+def changed(record: Record, **values: Any) -> Record:
+    """The record as others have left it."""
+    assert record.work
+    return replace(record, work=replace(record.work, **values))
+
+
+def of_another(record: Record) -> Record:
+    return changed(record, worker=Worker.OTHER)
+
+
+def died(record: Record) -> Record:
+    return changed(record, worker=None, gone_since=NOW)
+
+
+def presumed(worker: Worker | None) -> Record:
+    """The FAILED of a run that died while it applied, on which `worker` works."""
+    return changed(moves.claim(died(applied()[0]), NOW)[0], worker=worker)
+
+
+def work_of(record: Record) -> Work:
+    assert record.work
+    return record.work
+
+
+class TestBegin:
+    def test_failed_of_a_run_that_died_stays_presumed_where_a_run_reports_it(self) -> None:
+        _, told = begun(died(applied()[0]))
+        assert (told.state, told.own, told.presumed) == (State.OWED, True, True)
+
+    def test_failed_of_a_run_that_died_is_left_to_whoever_reports_it(self) -> None:
+        record = presumed(Worker.OTHER)
+        new, told = begun(record)
+        assert new is record
+        assert (told.state, told.own, told.held) == (State.OWED, False, True)
+
+    def test_failed_of_a_run_that_died_and_was_refused_is_not_run_again(self) -> None:
+        record = presumed(Worker.OWN)
+        entry = record.entry(NOW)
+        assert entry
+        refused, _ = moves.refuse(record, NOW, entry, "No")
+        new, told = begun(refused)
+        assert new is refused
+        assert (told.state, told.presumed) == (State.REFUSED, True)
+
+
+class TestRunOfAnother:
+    """A run that this process began, and another one has taken over and begun again."""
+
+    def test_does_not_apply(self) -> None:
+        record, run = begun()
+        record = of_another(record)
+        assert moves.applying(record, NOW, run) == (record, False)
+
+    def test_is_not_abandoned(self) -> None:
+        record, run = begun()
+        record = of_another(record)
+        assert moves.abandon(record, NOW, run)[0] is record
+
+    def test_is_not_given_back(self) -> None:
+        record, run = begun()
+        record = of_another(record)
+        assert moves.give_back(record, NOW, run)[0] is record
+
+
+def test_later_run_of_the_same_process_is_not_taken_for_an_earlier_one() -> None:
+    _, earlier = begun()
+    later, _ = moves.begin(NOTHING, NOW, a_result(operation="update"), None)
+    assert moves.abandon(later, NOW, earlier)[0] is later
+
+
+class TestGiveBack:
+    def test_message_of_a_run_that_applied_may_be_run_again(self) -> None:
+        record, run = applied()
+        entry = moves.give_back(record, NOW, run)[0].entry(NOW)
+        assert entry
+        assert entry.state == State.DIED
+
+    def test_quarter_of_an_hour_begins_then(self) -> None:
+        record, run = begun()
+        given_back, _ = moves.give_back(record, NOW, run)
+        states = [work_of(given_back).seen(NOW + RETURN_SECONDS + more)[0] for more in (-1, 0)]
+        assert states == [State.DIED, State.OWED]
+
+
+class TestOwe:
+    def test_what_is_reported_is_not_owed_again(self) -> None:
+        record = reported(a_result())
+        new, told = moves.owe(record, NOW, a_result(), None, None)
+        assert new is record
+        assert (told.state, told.own) == (State.REPORTED, False)
+
+    def test_result_of_a_run_that_is_presumed_dead_is_not_taken_though_nobody_reports_that(
+        self,
+    ) -> None:
+        _, run = applied()
+        record = presumed(None)
+        new, told = moves.owe(record, NOW, a_result("SUCCEEDED"), None, run)
+        assert new is record
+        assert (told.state, told.own) == (State.OWED, False)
+
+    def test_result_is_not_taken_while_another_process_reports_that_its_run_died(self) -> None:
+        record = presumed(Worker.OTHER)
+        assert moves.owe(record, NOW, a_result("SUCCEEDED"), None, None)[0] is record
+
+    def test_own_result_is_exchanged_for_another_one(self) -> None:
+        record, _ = owed(a_result())
+        new, told = moves.owe(record, NOW, a_result("SUCCEEDED"), None, None)
+        assert told.own
+        assert work_of(new).status == "SUCCEEDED"
+
+    def test_same_result_is_owed_since_it_was_first(self) -> None:
+        record = changed(owed(a_result())[0], worker=None, tries=3)
+        new, _ = moves.owe(record, NOW + 60, a_result(), None, None)
+        assert (work_of(new).since, work_of(new).tries) == (NOW, 3)
+
+
+class TestSettle:
+    def test_another_result_stays_owed(self) -> None:
+        _, entry = owed(a_result())
+        record, _ = owed(a_result("SUCCEEDED"))
+        assert moves.settle(record, NOW, entry)[0] is record
+
+    def test_run_that_has_begun_since_goes_on(self) -> None:
+        """The FAILED that it would leave is the same one."""
+        _, entry = owed(a_result())
+        record, run = begun()
+        assert run.digest == entry.digest
+        assert moves.settle(record, NOW, entry)[0] is record
+
+
+class TestSent:
+    def test_run_of_another_process_goes_on(self) -> None:
+        record = of_another(begun()[0])
+        assert moves.sent(record, NOW, a_result("SUCCEEDED"))[0] is record
+
+
+class TestKeep:
+    def test_result_is_left_to_another_process_that_works_on_it(self) -> None:
+        record, entry = owed(a_result())
+        new, _ = moves.keep(of_another(record), NOW, entry, "Not now")
+        assert work_of(new).worker == Worker.OTHER
+
+
+class TestClaim:
+    def test_claimed_run_is_presumed_though_it_was_not_known_how_far_it_came(self) -> None:
+        """An older version did not note that."""
+        new, claimed = moves.claim(changed(died(begun()[0]), phase=None), NOW)
+        assert claimed
+        assert work_of(new).phase == Phase.APPLYING
+
+    def test_clock_that_was_set_back_does_not_put_it_off(self) -> None:
+        record = changed(begun()[0], worker=None, gone_since=NOW + 3600)
+        new, _ = moves.claim(record, NOW)
+        assert work_of(new).gone_since == NOW
+
+
+class TestForget:
+    def test_what_another_process_works_on_stays(self) -> None:
+        record = of_another(owed(a_result())[0])
+        assert moves.forget(record, NOW)[0] is record
+
+
+class TestRefuse:
+    def test_what_was_reported_before_stays_reported(self) -> None:
+        before = reported(a_result())
+        record, entry = moves.owe(before, NOW, a_result("SUCCEEDED"), None, None)
+        new, told = moves.refuse(record, NOW, entry, "No")
+        assert new == before
+        assert told
+        assert told.digest == digest_for(a_result(), "aws")
