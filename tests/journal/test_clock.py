@@ -1,11 +1,13 @@
 """The clock that machines share: it agrees with every answer, and is left alone where it does."""
 
+import time
 from email.utils import formatdate
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_result.journal.clock import ROUNDING, Clock
+from workflow_result.journal.clock import ROUNDING, Clock, steady
 
 HOURS = st.floats(-48, 48)
 TOOK = st.floats(0, 60)
@@ -38,3 +40,10 @@ def test_header_that_is_no_date_changes_nothing(header: str | None) -> None:
     before = clock._offset
     clock.hear(header, 1)
     assert clock._offset == before
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no CLOCK_BOOTTIME on this machine")
+def test_steady_clock_counts_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """https://man7.org/linux/man-pages/man2/clock_gettime.2.html (CLOCK_BOOTTIME)"""
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 77.0}.get)
+    assert steady() == 77.0

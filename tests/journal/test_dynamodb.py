@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
+import simulated_aws
 from quiet_table import KEY, LEASE, QuietTable, a_result, quiet_table
 
 from workflow_result.journal import Journal
@@ -223,6 +224,17 @@ class TestRead:
         journal = Journal(store)
         journal.owe(a_result(), "aws", None)
         assert [entry.record_id for entry in journal.pending()] == ["rec-1"]
+
+    def test_all_pages_of_what_is_due_are_read(
+        self, table: QuietTable, store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(simulated_aws, "PAGE", 2)
+        records = [f"rec-{number}" for number in range(5)]
+        for record in records:
+            Journal(store).owe(a_result(record=record), "aws", None)
+        store.close()
+        table.world.run()
+        assert sorted(key.record_id for key in table.store().due("aws")) == records
 
     def test_what_is_due_by_the_clock_that_the_answer_has_set_is_found(
         self, table: QuietTable, store: DynamoDBStore

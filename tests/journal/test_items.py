@@ -136,6 +136,17 @@ def test_another_is_alive_until_the_margin_after_its_lease_is_over(
     assert found.worker == seen
 
 
+@pytest.mark.parametrize(("owner", "since"), [("other", NOW + MARGIN), (None, NOW)])
+def test_run_is_known_to_be_dead_since_the_margin_after_its_lease_or_since_it_was_given_up(
+    owner: str | None, since: float
+) -> None:
+    work = Work("d", State.RUNNING, "update", "FAILED", "t", None, 5.0, phase=Phase.PREPARING)
+    item = Item(Record(Key("rec-1", "aws"), work), 7, "me/3", owner, NOW)
+    found = items.read(attributes(item), "me", NOW + LEASE, MARGIN).record.work
+    assert found
+    assert found.gone_since == since
+
+
 # DynamoDB has numbers of 38 digits.
 NUMBERS = st.integers(-(10**37), 10**37)
 
