@@ -163,23 +163,35 @@ class TestOwe:
 
 
 class TestSettle:
-    def test_another_result_stays_owed(self) -> None:
+    def test_another_result_stays_owed_beside_the_one_that_service_catalog_has(self) -> None:
         _, entry = owed(a_result())
         record, _ = owed(a_result("SUCCEEDED"))
-        assert moves.settle(record, NOW, entry)[0] is record
+        settled, _ = moves.settle(record, NOW, entry)
+        assert settled.work is record.work
+        assert settled.reported
+        assert settled.reported.digest == entry.digest
+
+    def test_first_one_that_service_catalog_has_stays(self) -> None:
+        _, entry = owed(a_result())
+        record, _ = owed(a_result("SUCCEEDED"))
+        settled, _ = moves.settle(record, NOW, entry)
+        assert moves.settle(settled, NOW + 1, entry)[0] is settled
 
     def test_run_that_has_begun_since_goes_on(self) -> None:
         """The FAILED that it would leave is the same one."""
         _, entry = owed(a_result())
         record, run = begun()
         assert run.digest == entry.digest
-        assert moves.settle(record, NOW, entry)[0] is record
+        assert moves.settle(record, NOW, entry)[0].work is record.work
 
 
 class TestSent:
     def test_run_of_another_process_goes_on(self) -> None:
         record = of_another(begun()[0])
-        assert moves.sent(record, NOW, a_result("SUCCEEDED"))[0] is record
+        sent, _ = moves.sent(record, NOW, a_result("SUCCEEDED"))
+        assert sent.work is record.work
+        assert sent.reported
+        assert sent.reported.status == "SUCCEEDED"
 
 
 class TestKeep:
