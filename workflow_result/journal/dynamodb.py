@@ -9,7 +9,7 @@ which changes the version: the write of one that was only frozen comes to nothin
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -255,21 +255,25 @@ class DynamoDBStore:
                 parameters["KeyConditionExpression"] += " AND #due_at <= :now"
                 parameters["ExpressionAttributeNames"]["#due_at"] = "due_at"
                 parameters["ExpressionAttributeValues"][":now"] = {"N": f"{now:.3f}"}
-            while True:
-                answer = self._table.call("query", **parameters)
-                for attributes in answer["Items"]:
-                    record_id = attributes["record"]["S"].partition("#")[2]
-                    try:
-                        found.append(self._read(Key(record_id, destination), attributes))
-                    except JournalProblem as problem:  # the others are not to wait for it
-                        say(f"warning: {problem.lines[0]}; it is left alone", Style.YELLOW)
-                if "LastEvaluatedKey" not in answer:
-                    break
-                parameters["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            for attributes in self._pages(parameters):
+                record_id = attributes["record"]["S"].partition("#")[2]
+                try:
+                    found.append(self._read(Key(record_id, destination), attributes))
+                except JournalProblem as problem:  # the others are not to wait for it
+                    say(f"warning: {problem.lines[0]}; it is left alone", Style.YELLOW)
             if abs(self._table.clock.now() - now - (steady() - began)) <= ROUNDING:
                 break
             # The answer has set the clock: what is due by it?
         return found
+
+    def _pages(self, parameters: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield the attributes of each item that a query finds."""
+        while True:
+            answer = self._table.call("query", **parameters)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            parameters = parameters | {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
     def _is_own(self, item: Item) -> bool:
         work = item.record.work

@@ -147,10 +147,8 @@ def update(values: Mapping[str, Any], seen: int, keeps_body: bool) -> dict[str, 
     name has an alias: more of them are reserved than one thinks
     (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html).
     """
-    names = [name for name in ATTRIBUTES if seen or name in values]
-    gone = [
-        f"#{name}" for name in names if name not in values and not (keeps_body and name == "body")
-    ]
+    kept = {*values, "body"} if keeps_body else set(values)
+    gone = [f"#{name}" for name in ATTRIBUTES if seen and name not in kept]
     expression = "SET " + ", ".join(f"#{name} = :{name}" for name in values)
     used = {f"#{name}": name for name in values} | {name: name[1:] for name in gone}
     attributes = {f":{name}": value for name, value in values.items()}

@@ -28,9 +28,6 @@ class Table:
     lease: int = LEASE
     region: str | None = None
 
-    def __str__(self) -> str:
-        return f"dynamodb://{self.name}"
-
 
 def parse(named: str) -> Path | Table:
     """Return the journal that is named: the path of a file, or `dynamodb://TABLE`.

@@ -100,7 +100,7 @@ class Work:
     def seen(self, now: float) -> tuple[State, bool]:
         """Return the state it counts as, and whether its result is presumed."""
         if self.state != State.RUNNING:
-            return self.state, self.state != State.REPORTED and self.phase is not None
+            return self.state, self.phase is not None
         if self.worker:
             return State.RUNNING, False
         gone = 0.0 if self.gone_since is None else now - self.gone_since
