@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from conftest import CREDENTIALS
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -115,6 +115,7 @@ class Process:
 
     def do(self, method: str, *arguments: Any) -> Any:
         self._orders.send((method, arguments))
+        assert self._orders.poll(60), f"{method} does not come back within a minute"
         return self._orders.recv()
 
     def die(self) -> None:
@@ -443,6 +444,8 @@ SETTINGS = settings(
     max_examples=int(os.environ.get("PYTEST_EXAMPLES", "6")),
     stateful_step_count=35,
     deadline=None,
+    # To shrink an example takes longer than a test may: what was found would be lost.
+    phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
 
