@@ -88,7 +88,7 @@ class InTable:
     def lapse(self, owner: str | None) -> None:
         gone = time.time() - 1
         for item in self._table.items():
-            if item.get("owner") == owner:
+            if item.get("owner") == owner and float(item["lease"]) > gone - 60:  # else it is over
                 returns = item["state"] == "running" and item["phase"] == "preparing"
                 due_at = gone + RETURN_SECONDS if returns else gone
                 self._table.set(item["record"], lease=gone - 60, due_at=due_at)
