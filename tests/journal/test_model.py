@@ -179,6 +179,13 @@ class Record:
         is_running = self.state == "running" and self.worker is process
         return is_running and self.key[0] == entry.operation
 
+    def is_written_by(self, process: "Process") -> None:
+        """Its work stays as it is: that renews a lease, or gives up one that is over."""
+        if self.worker is process:
+            self.lapsed = self.found = self.late = False
+        elif self.lapsed:
+            self.worker, self.lapsed = None, False
+
     def has(self, state: str, key: Key, worker: Process | None, *, presumed: bool = False) -> None:
         self.state, self.key, self.worker, self.presumed = state, key, worker, presumed
         self.applying = self.found = self.late = self.lapsed = False
@@ -305,8 +312,9 @@ class JournalMachine(RuleBasedStateMachine):
         if not stands:
             record.reported = key
             record.has("", ("", ""), None)
-        else:
-            record.reported = record.reported or key
+        elif not record.reported:
+            record.reported = key
+            record.is_written_by(process)
 
     @rule(data=st.data())
     @precondition(lambda self: self.runs)
@@ -362,6 +370,7 @@ class JournalMachine(RuleBasedStateMachine):
             record.has("", ("", ""), None)
         elif not record.reported:  # Service Catalog has it all the same
             record.reported = key
+            record.is_written_by(process)
             if record.state == "refused":
                 record.has("", ("", ""), None)
 
