@@ -12,7 +12,7 @@ import random
 import statistics
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -87,7 +87,7 @@ class Order:
         return self.message.record_id
 
 
-class StopRequests(deque[str]):
+class StopRequests(orders.StopRequests):
     """What asks a run to end, and wakes the model of Terraform."""
 
     def __init__(self) -> None:
@@ -264,7 +264,9 @@ class Simulation:
         reporter = Reporter(lambda: self.open(run), delivery)  # type: ignore[arg-type]
         settings = Settings(Path(), "terraform", None, 300)
         try:
-            _, run.exit_code = orders.carry_out(run.order.message, reporter, settings)
+            _, run.exit_code = orders.carry_out(
+                run.order.message, reporter, orders.PreparedFolder(settings)
+            )
         except Problem as problem:
             run.exit_code = problem.exit_code
         finally:
@@ -376,7 +378,7 @@ class Simulation:
             patch.object(reporting, "say", silent),
             patch.object(orders, "say", silent),
             patch.object(orders, "saying_aside", nullcontext),
-            patch.object(orders, "_signals_kept", lambda: nullcontext(StopRequests())),
+            patch.object(orders, "_signals_kept", lambda _: nullcontext(StopRequests())),
             patch.object(orders, "TerraformRun", Terraform),
         ):
             yield

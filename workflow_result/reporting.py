@@ -31,6 +31,8 @@ class Reporter:
 
     def __init__(self, open_journal: Callable[[], Journal], delivery: Delivery) -> None:
         self.delivery = delivery
+        self.is_owed = False
+        """Whether the result is in the journal, to be delivered from there."""
         self._journal: Journal | None = None
         self._run: Entry | None = None
         self._applies = False
@@ -72,6 +74,8 @@ class Reporter:
         elif entry.state == State.REPORTED and entry.operation == if_it_dies.operation:
             say(f"{entry.record_id}: reported before, says the journal; nothing was run")
         else:
+            same = entry.operation == if_it_dies.operation
+            self.is_owed = entry.state == State.OWED and same
             raise _in_the_way(entry, if_it_dies, of_run=True)
         return entry
 
@@ -88,11 +92,24 @@ class Reporter:
                     raise _lost(self._run.record_id, "nothing was applied")
         self._applies = True
 
-    def abandon(self) -> None:
-        """Strike the run off that `begin` entered: it has changed nothing."""
+    def has_ended(self, record_id: str) -> bool:
+        """Whether the run of another record has. Where the journal has none of it: no."""
+        entry = None
         with self._without_journal():
-            if self._journal and self._run:
-                self._journal.abandon(self._run)
+            if self._journal:
+                entry = self._journal.look(record_id, self.delivery.destination)
+        return entry is not None and entry.state != State.RUNNING
+
+    def let_go(self) -> None:
+        """Let the run that `begin` entered be run again: it has changed nothing.
+
+        Where the journal is shared, its message may be nowhere else: it is FAILED if nobody runs
+        it.
+        """
+        if self._journal and self._journal.is_shared:
+            self._give_back()
+        else:
+            self._abandon()
 
     def report(self, request: Request) -> bool:
         """Report a result, instead of the run that `begin` entered where there was one.
@@ -136,6 +153,7 @@ class Reporter:
             with self._without_journal():
                 if self._journal and entry:
                     now = put_back(self._journal, entry, error)
+                    self.is_owed = not error.refused
                     if now and now.state == State.REPORTED:
                         kept = f"It stays reported as {now.status or 'it was'}"
                     elif error.refused:
@@ -145,6 +163,7 @@ class Reporter:
             with self._without_journal():
                 if self._journal and entry:
                     self._journal.keep(entry, DEFECT)
+                    self.is_owed = True
             raise
         with self._without_journal():
             if self._journal and entry:
@@ -155,12 +174,17 @@ class Reporter:
     def _not_saved(self, request: Request, error: NotDelivered) -> str:
         """See to the run whose result could be neither entered nor delivered; say what is left."""
         if error.refused:
-            self.abandon()
+            self._abandon()
             return "It is not saved"
         # What Service Catalog may have as FAILED is not built after that.
         if not (error.sent and request.members["Status"] == "FAILED"):
             self._give_back()
         return "It is not saved: `notify` the same again, it reports nothing twice"
+
+    def _abandon(self) -> None:
+        with self._without_journal():
+            if self._journal and self._run:
+                self._journal.abandon(self._run)
 
     def _give_back(self) -> None:
         with self._without_journal():

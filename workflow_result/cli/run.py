@@ -81,7 +81,7 @@ def run(
     """
     from workflow_result.delivery import Delivery
     from workflow_result.engine import message as messages
-    from workflow_result.engine.order import carry_out, end_failed
+    from workflow_result.engine.order import PreparedFolder, carry_out, end_failed
     from workflow_result.engine.terraform import Settings
     from workflow_result.journal.place import open_journal
     from workflow_result.reporting import Reporter
@@ -98,7 +98,7 @@ def run(
             members, code = end_failed(message, reporter)
         else:
             settings = Settings(chdir, terraform, timeout, lock_timeout)
-            members, code = carry_out(message, reporter, settings)
+            members, code = carry_out(message, reporter, PreparedFolder(settings))
     finally:
         reporter.close()
     print_json(requests.result(message.operation, members, reported=True))

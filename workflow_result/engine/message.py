@@ -18,7 +18,11 @@ TRACER_TAG = "SERVICE_CATALOG_TERRAFORM_INTEGRATION-DO_NOT_DELETE"
 
 @dataclass(frozen=True)
 class Message:
-    """A checked operation message; `operation` is a key of `schemas.API_OPERATIONS`."""
+    """A checked operation message; `operation` is a key of `schemas.API_OPERATIONS`.
+
+    `launch_role` is an ARN, `artifact` a path, `account_id` that of who ordered: what an engine
+    needs, and not every message has.
+    """
 
     operation: str
     record_id: str
@@ -26,6 +30,9 @@ class Message:
     parameters: dict[str, str] = field(repr=False)
     tags: dict[str, str]
     token: str = field(repr=False)
+    launch_role: str | None = None
+    artifact: str | None = None
+    account_id: str | None = None
 
     def result(self, outputs: list[dict[str, str]], failure_reason: str | None) -> requests.Request:
         """Return the checked request that reports how the run for this message ended.
@@ -87,7 +94,15 @@ def read(source: bytes) -> Message | Unusable:
         parameters=_pairs(members.get("parameters", [])),
         tags=_pairs(members.get("tags", [])),
         token=members["token"],
+        launch_role=members.get("launchRoleArn"),
+        artifact=_text(members.get("artifact"), "path"),
+        account_id=_text(members.get("identity"), "awsAccountId"),
     )
+
+
+def _text(member: Any, name: str) -> str | None:
+    value = member.get(name) if member else None
+    return value if isinstance(value, str) else None
 
 
 def _pairs(items: list[dict[str, str]]) -> dict[str, str]:

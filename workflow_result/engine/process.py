@@ -106,7 +106,7 @@ class Stopper:
 class Child:
     """A running process of `command` in `directory`, which inherits the file descriptors `passed`.
 
-    Raises OSError where it cannot be started.
+    Raises OSError where it cannot be started. `pid` is its process ID, and that of its group.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class Child:
         finally:
             for relay in relays:
                 _pipe(relay.stdin).close()
+        self.pid = self._process.pid
 
     def lines(self) -> Iterator[tuple[bool, bytes]]:
         """Yield each line without its end, and whether it is of stdout, until the child has ended.

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from workflow_result.engine.events import Events
@@ -25,10 +25,12 @@ class Program:
     """Runs `program` in `directory`, one step after the other, until `stopper` says otherwise.
 
     `environment` is what it gets, `files` are descriptors that each step inherits. `events` has
-    what it said.
+    what it said. `watch` is told the process ID of each child that begins, and 0 at its end.
     """
 
-    def __init__(self, program: str, directory: Path, stopper: Stopper) -> None:
+    def __init__(
+        self, program: str, directory: Path, stopper: Stopper, watch: Callable[[int], None]
+    ) -> None:
         # A path is meant from here, not from `directory`.
         self.path = os.path.abspath(program) if os.sep in program else program
         self.name = Path(program).name
@@ -37,6 +39,7 @@ class Program:
         self.files: tuple[int, ...] = ()
         self.events = Events()
         self._stopper = stopper
+        self._watch = watch
 
     def step(self, name: str, *options: str) -> None:
         """Run `terraform NAME` to its end and tell what it says. Raises `Failed`."""
@@ -54,6 +57,7 @@ class Program:
         except PermissionError:
             headline = f"{self.path} cannot be run on the engine's machine"
             raise Failed(headline, ExitCode.SETUP) from None
+        self._watch(child.pid)
         try:
             for is_stdout, line in child.lines():
                 self.events.take(line, is_stdout=is_stdout, quiet=name == "apply")
@@ -61,6 +65,7 @@ class Program:
                     self._stopper.heard()
         finally:  # whatever went wrong here, Terraform must not go on unseen
             code = child.wait()
+            self._watch(0)
         if code == 0 and (name == "apply" or not self._stopper.by):
             return
         self.raise_if_stopped(name)
@@ -96,6 +101,7 @@ class Program:
             self.files,
             self._stopper,
         )
+        self._watch(child.pid)
         said: list[bytes] = []
         size = 0
         try:
@@ -104,6 +110,7 @@ class Program:
                     said.append(line)
         finally:
             code = child.wait()
+            self._watch(0)
         return code, b"\n".join(said)
 
     def is_opentofu(self) -> bool:

@@ -6,7 +6,7 @@ import re
 import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -35,12 +35,18 @@ PLANS = 3
 @dataclass
 class Settings:
     """How Terraform is to run: `program` in `directory`, for `timeout` seconds at most where there
-    is one, and `lock_timeout` seconds for the state's lock."""
+    is one, and `lock_timeout` seconds for the state's lock.
+
+    `environment` is what it inherits, else this process's. `watch` is told the process ID of each
+    child that begins, and 0 when it has ended.
+    """
 
     directory: Path
     program: str
     timeout: int | None
     lock_timeout: int
+    environment: Mapping[str, str] | None = None
+    watch: Callable[[int], None] = lambda _: None
 
 
 @dataclass
@@ -72,7 +78,8 @@ class TerraformRun:
         self._lock_timeout = f"-lock-timeout={settings.lock_timeout}s"
         self._before_apply = before_apply
         stopper = Stopper(stop_requests, settings.timeout)
-        self._program = Program(settings.program, settings.directory, stopper)
+        self._program = Program(settings.program, settings.directory, stopper, settings.watch)
+        self._inherited = os.environ if settings.environment is None else settings.environment
 
     def run(self) -> Ending:
         """Run Terraform. Whatever happens to it is in the `Ending`.
@@ -185,7 +192,7 @@ class TerraformRun:
         return given
 
     def _environment(self) -> dict[str, str]:
-        arguments = [os.environ.get(name, "") for name in ("TF_CLI_ARGS", "TF_CLI_ARGS_plan")]
+        arguments = [self._inherited.get(name, "") for name in ("TF_CLI_ARGS", "TF_CLI_ARGS_plan")]
         targeted = re.search(r"(?<!\S)--?(target|exclude)(-file)?\b", " ".join(arguments))
         if targeted:
             raise Failed(f"{targeted[0]} in TF_CLI_ARGS would leave out a part of the product")
@@ -193,7 +200,7 @@ class TerraformRun:
             self._message.tags | {TRACER_TAG: self._message.provisioned_product_id}
         )
         own = (TOKEN_VARIABLE, REQUEST_VARIABLE)
-        inherited = {name: value for name, value in os.environ.items() if name not in own}
+        inherited = {name: value for name, value in self._inherited.items() if name not in own}
         return inherited | for_tags | {"TF_IN_AUTOMATION": "1"}
 
 

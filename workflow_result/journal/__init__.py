@@ -125,6 +125,10 @@ class Journal:
         entries = [entry for record in records if (entry := record.entry(now))]
         return sorted(entries, key=lambda entry: entry.since)
 
+    def look(self, record_id: str, destination: str) -> Entry | None:
+        """Return what is not reported of a record, else what was, else None. Changes nothing."""
+        return self._one(Key(record_id, destination), moves.look)
+
     def forget(self, record_id: str) -> list[Entry]:
         """Strike off what is refused or owed of a record and nobody works on.
 

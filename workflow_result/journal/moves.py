@@ -199,6 +199,11 @@ def claim(record: Record, now: float) -> tuple[Record, bool]:
     return replace(record, work=work), True
 
 
+def look(record: Record, now: float) -> tuple[Record, Entry | None]:
+    """Nothing changes. Tells what is not reported, else what was."""
+    return record, record.entry(now) or record.reported_entry()
+
+
 def forget(record: Record, now: float) -> tuple[Record, Entry | None]:
     """What is refused or owed and nobody works on is struck off. Tells what was there."""
     entry = record.entry(now)

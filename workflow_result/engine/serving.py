@@ -1,0 +1,83 @@
+"""Serving an order: from the text of its message to the report, all that an engine has to do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from workflow_result.delivery import Delivery
+from workflow_result.engine import message as messages
+from workflow_result.engine.order import carry_out, end_failed
+from workflow_result.engine.workplace import EngineWorkplace, Facilities
+from workflow_result.journal import Journal
+from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.reporting import Reporter
+
+
+class Fate(StrEnum):
+    """What has become of an order, so what is to become of its message."""
+
+    REPORTED = "reported"
+    """Service Catalog has its result, or has refused it for good."""
+    OWED = "owed"
+    """Its result is in the journal, and is delivered from there."""
+    UNSERVED = "unserved"
+    """Nothing is known to be reported: its message has to come again."""
+    UNREADABLE = "unreadable"
+    """Nobody can be told: the message does not say of what."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """How serving an order ended: its fate, `exit_code` as that of `run`, and what was reported.
+
+    `operation` and `members` are None where nothing was, `line` says why.
+    """
+
+    fate: Fate
+    exit_code: ExitCode
+    operation: str | None = None
+    members: Mapping[str, Any] | None = None
+    line: str = ""
+
+
+def serve(
+    source: bytes,
+    facilities: Facilities,
+    open_journal: Callable[[], Journal],
+    delivery: Delivery,
+    *,
+    gives_back: bool,
+) -> Served:
+    """Carry out the order of the operation message in `source`.
+
+    `gives_back` is that of `carry_out`. What goes wrong is said, and is in what is returned.
+    """
+    try:
+        message = messages.read(source)
+    except Problem as problem:
+        return _ended(problem, Fate.UNREADABLE)
+    reporter = None
+    try:
+        reporter = Reporter(open_journal, delivery)
+        if isinstance(message, messages.Unusable):
+            members, code = end_failed(message, reporter)
+        else:
+            workplace = EngineWorkplace(facilities, reporter.has_ended)
+            members, code = carry_out(message, reporter, workplace, gives_back=gives_back)
+    except Problem as problem:
+        is_owed = reporter is not None and reporter.is_owed
+        refused = problem.exit_code == ExitCode.REFUSED
+        return _ended(
+            problem, Fate.OWED if is_owed else Fate.REPORTED if refused else Fate.UNSERVED
+        )
+    finally:
+        if reporter:
+            reporter.close()
+    return Served(Fate.REPORTED, code, message.operation, members)
+
+
+def _ended(problem: Problem, fate: Fate) -> Served:
+    for line in problem.lines:
+        say(line, Style.RED)
+    return Served(fate, problem.exit_code, line="; ".join(problem.lines))

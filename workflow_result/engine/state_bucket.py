@@ -1,0 +1,145 @@
+"""The engine's calls to its own S3 bucket, and what goes wrong with them, for a person.
+
+What fails here is not the order's fault, so it is a `Problem`: nothing was applied, and the order
+may be run again.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from workflow_result.account import Account
+from workflow_result.problem import ExitCode, Problem
+from workflow_result.undelivered import ADVICE, is_stale, not_delivered
+
+T = TypeVar("T")
+
+_ADVICE = ADVICE | {
+    "NoSuchBucket": "check --state-bucket, and the region",
+    "PermanentRedirect": "the bucket is in another region: check AWS_REGION",
+    "EndpointConnection": "check the network and the region",
+    "ValueError": "check AWS_ENDPOINT_URL_S3, AWS_MAX_ATTEMPTS and the other AWS settings",
+}
+
+_LASTING = ("NoSuchBucket", "AccessDenied", "PermanentRedirect", "AuthorizationHeaderMalformed")
+"""Error codes that stay until somebody changes what is configured."""
+
+
+@dataclass(frozen=True)
+class Object:
+    """What lies under a key: its content, and the ETag that tells it from what comes after it."""
+
+    body: bytes
+    etag: str
+
+
+class StateBucket:
+    """The bucket `name`, asked with the credentials of `account`.
+
+    Every method raises `Problem` where it cannot be asked. Safe for use from many threads.
+    """
+
+    def __init__(self, name: str, account: Account) -> None:
+        self.name = name
+        self._account = account
+        self._client: Any = None
+        self._sources: Any = None
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Object | None:
+        """Return what lies under `key`."""
+
+        def get(s3: Any) -> Object:
+            answer = s3.get_object(Bucket=self.name, Key=key)
+            return Object(answer["Body"].read(), answer["ETag"])
+
+        return self._ask(get, absent="NoSuchKey")
+
+    def has(self, key: str) -> bool:
+        """Whether there is anything under `key`."""
+        found = self._ask(lambda s3: s3.head_object(Bucket=self.name, Key=key), absent="404")
+        return found is not None
+
+    def put(
+        self, key: str, body: bytes, *, if_absent: bool = False, instead_of: str | None = None
+    ) -> str | None:
+        """Put `body` there, only where nothing is, or `instead_of` what has this ETag.
+
+        Returns its ETag; None where there was something else.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        condition: dict[str, str] = {"IfNoneMatch": "*"} if if_absent else {}
+        if instead_of:
+            condition = {"IfMatch": instead_of}
+
+        def put(s3: Any) -> str:
+            answer = s3.put_object(Bucket=self.name, Key=key, Body=body, **condition)
+            return str(answer["ETag"])
+
+        return self._ask(put, absent="412 409 404" if condition else "")
+
+    def delete(self, key: str, etag: str) -> None:
+        """Delete what has this ETag; where there is something else, that stays."""
+        self._ask(
+            lambda s3: s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag), absent="412 404"
+        )
+
+    def upload(self, file: Path, key: str) -> None:
+        """Put the content of a file there."""
+        self._ask(lambda s3: s3.upload_file(str(file), self.name, key))
+
+    def download(self, key: str, file: Path) -> bool:
+        """Write what lies under `key` to a file; whether there was anything."""
+
+        def download(s3: Any) -> bool:
+            s3.download_file(self.name, key, str(file))
+            return True
+
+        return bool(self._ask(download, absent="404"))
+
+    def _ask(self, call: Callable[[Any], T], absent: str = "") -> T | None:
+        """Return what `call` does with a client; None for an error of a code that is `absent`."""
+        from botocore.exceptions import ClientError
+
+        called, code = False, ""
+        try:
+            client, sources = self._ready(None)
+            called = True
+            try:
+                return call(client)
+            except ClientError as error:
+                if not is_stale(error.response["Error"]["Code"]):
+                    raise
+                return call(self._ready(sources)[0])
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+            missing = code != "NoSuchBucket" and {code, status} & set(absent.split())
+            if called and missing:
+                return None
+            raise self._problem(error, code, called=called) from error
+        except Exception as error:
+            raise self._problem(error, "", called=called) from error
+
+    def _problem(self, error: Exception, code: str, *, called: bool) -> Problem:
+        cause = not_delivered(error, called=called, advice=_ADVICE)
+        lasts = cause.setup or code in _LASTING
+        return Problem(
+            ExitCode.SETUP if lasts else ExitCode.NOT_DELIVERED,
+            f"the state bucket {self.name} cannot be used: {cause.cause}; nothing was applied",
+        )
+
+    def _ready(self, instead_of: Any) -> tuple[Any, Any]:
+        """Return a client whose credentials are good now, and where they come from."""
+        from workflow_result.engine.launch_role import settings
+
+        with self._lock:
+            if self._client is None or self._sources is instead_of is not None:
+                self._client, self._sources = self._account.client(
+                    "s3", self._account.region, None, settings("S3"), instead_of
+                )
+            client, sources = self._client, self._sources
+        self._account.within_patience(sources.fetch)
+        return client, sources

@@ -1,0 +1,162 @@
+"""The engine's workplace: what it does around a run, so that the artifact needs no change."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from workflow_result.account import Account
+from workflow_result.engine import artifact
+from workflow_result.engine.guard import Guard
+from workflow_result.engine.launch_role import LaunchRole, NotAssumed, account_of
+from workflow_result.engine.lock import StateLock
+from workflow_result.engine.message import Message
+from workflow_result.engine.order import StopRequests
+from workflow_result.engine.product import ARTIFACT, Product
+from workflow_result.engine.program import Failed
+from workflow_result.engine.state_bucket import StateBucket
+from workflow_result.engine.terraform import Settings
+from workflow_result.problem import Style, say
+
+_OVERRIDE = "~engine_override.tf.json"
+"""Terraform merges override files in the order of their names, and the last one has its way
+(https://developer.hashicorp.com/terraform/language/files/override)."""
+
+_OF_ONE_ORDER = ("TF_DATA_DIR", "TF_WORKSPACE")
+"""Variables by which orders would share what is each one's own."""
+
+
+@dataclass(frozen=True)
+class Facilities:
+    """What the engine has for its orders.
+
+    `bucket` keeps states, `account` gives the engine's credentials. Terraform is `program`, stopped
+    after `timeout` seconds where that is not None; `lock_timeout` seconds are waited for a lock.
+    `grace` is how many seconds a Terraform that outlives its run has for each step of its end.
+    """
+
+    bucket: str
+    account: Account
+    program: str
+    timeout: int | None
+    lock_timeout: int
+    grace: int
+
+
+class EngineWorkplace:
+    """A `Workplace`: artifact, launch role, backend and lock for one order.
+
+    `has_ended` says whether the run of another record has, by what the journal knows.
+    """
+
+    def __init__(self, facilities: Facilities, has_ended: Callable[[str], bool]) -> None:
+        self._have = facilities
+        self._has_ended = has_ended
+        self._kept: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def prepared(
+        self, message: Message, stop_requests: StopRequests
+    ) -> Iterator[tuple[Message, Settings] | None]:
+        """See `Workplace.prepared`. None: a terminate of what was never applied."""
+        with ExitStack() as stack:
+            try:
+                prepared = self._prepare(message, stop_requests, stack)
+            except (artifact.Unfit, NotAssumed) as error:
+                raise Failed(str(error).removesuffix(".")) from error
+            yield prepared
+
+    def keep(self) -> None:
+        """Keep artifact and parameters, for a terminate: its message has neither."""
+        self._kept()
+
+    def _prepare(
+        self, message: Message, stop_requests: StopRequests, stack: ExitStack
+    ) -> tuple[Message, Settings] | None:
+        have = self._have
+        if not message.launch_role:
+            raise Failed(
+                "The message names no launch role, without which nothing is run: add a launch "
+                "constraint"
+            )
+        account_id = message.account_id or account_of(message.launch_role)
+        key = f"{account_id}/{message.provisioned_product_id}"
+        bucket = StateBucket(have.bucket, have.account)
+        product = Product(bucket, key)
+        is_terminate = message.operation == "terminate"
+        if not is_terminate:
+            product.mark(message.record_id)
+        elif not (product.was_seen() or product.has_state()):
+            raise Failed(
+                f"This engine has never seen the product: there is no {key} in its state bucket "
+                f"{have.bucket}. Where its resources are gone, or are to stay, an administrator "
+                "can terminate it with the option to ignore errors (IgnoreErrors), which leaves "
+                "them alone"
+            )
+        folder = Path(tempfile.mkdtemp(prefix="order-"))
+        guard = Guard(folder, have.grace)
+        stack.callback(guard.close)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        session = f"{message.provisioned_product_id}-{message.record_id}"
+        role = LaunchRole(message.launch_role, session, have.account)
+        role.assume()
+        environment = role.write(folder)
+        stack.callback(role.close)
+        content = folder / "product"
+        configuration = content / ARTIFACT
+        if not is_terminate:
+            content.mkdir()
+            artifact.fetch(
+                role.client("s3", have.account.region), message.artifact or "", configuration
+            )
+        lock = StateLock(bucket, key, message.record_id, guard.pid, self._has_ended)
+        lock.take(have.lock_timeout, stop_requests)
+        stack.callback(lock.release)
+        if is_terminate:
+            parameters = product.fetch(content)
+            if parameters is not None:
+                message = replace(message, parameters=parameters)
+            elif product.has_state():  # of an engine that kept no artifacts
+                configuration.mkdir(parents=True)
+            else:
+                say("it was never applied: there is nothing to destroy", Style.BOLD)
+                return None
+        else:
+            self._kept = lambda: product.keep(content, message.parameters)
+        self._override(configuration, key)
+        for name in _OF_ONE_ORDER:
+            environment.pop(name, None)
+        return message, Settings(
+            configuration,
+            have.program,
+            have.timeout,
+            have.lock_timeout,
+            environment=environment,
+            watch=guard.watch,
+        )
+
+    def _override(self, configuration: Path, key: str) -> None:
+        """Write the backend: the engine's, with its own lock, whatever the artifact says."""
+        backend = {
+            "bucket": self._have.bucket,
+            "key": key,
+            "region": self._have.account.region,
+            "profile": "engine",
+            "encrypt": True,
+        }
+        file = configuration / _OVERRIDE
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        file.unlink(missing_ok=True)
+        file.write_text(json.dumps({"terraform": {"backend": {"s3": backend}}}))
+        overrides = [
+            found.name
+            for pattern in ("*override.t*", "*override.tofu*")
+            for found in configuration.glob(pattern)
+        ]
+        last = max(overrides, key=str.encode)
+        if last != _OVERRIDE:
+            raise Failed(f"The artifact's {last} would take the place of the engine's backend")
