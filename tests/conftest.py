@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from engine_cli import Engine
     from journal_cli import Desk
     from ministack_server import Ministack
+    from served_cli import Station
 
 # In the background interrupts are ignored, under nohup hang-ups, and so they would be by what the
 # tests start.
@@ -191,6 +192,17 @@ def start_sandbox(tmp_path: Path) -> Iterator[Callable[..., Sandbox]]:
 @pytest.fixture
 def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
     return start_sandbox()
+
+
+@pytest.fixture
+def station(
+    tmp_path: Path, ministack: "Ministack", start_sandbox: Callable[..., Sandbox]
+) -> "Station":
+    """An engine's account, for the tests of served orders."""
+    from served_cli import Station
+
+    records = [option for n in range(1, 10) for option in ("--record", f"rec-{n}")]
+    return Station(tmp_path, ministack, start_sandbox(*records))
 
 
 @pytest.fixture

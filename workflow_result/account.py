@@ -31,6 +31,7 @@ class Account:
         )
         self._profile = profile
         self._session: Any = None
+        self._boto3: Any = None
         self._sources: Sources | None = None
         self._lock = threading.Lock()
 
@@ -71,6 +72,8 @@ class Account:
             session, sources = self._session, self._sources
             if session is None or sources is None or sources is instead_of:
                 session, sources = self.new_session(), None
+                # Another one for the same session would add its methods to S3's client again.
+                self._boto3 = boto3.session.Session(botocore_session=session)
             if region is None:
                 region = session.get_config_variable("region")  # raises what stopped `region`
             if region is None:
@@ -78,8 +81,7 @@ class Account:
             if sources is None:
                 sources = Sources(session, region)
                 self._session, self._sources = session, sources
-            new: Any = boto3.session.Session(botocore_session=session).client
-            client = new(service, region_name=region, endpoint_url=endpoint_url, config=config)
+            client = self._boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
             return client, sources
 
     def within_patience(self, work: Callable[[], T]) -> T:

@@ -29,7 +29,7 @@ def new_session(profile: str | None) -> Session:
 
 
 class ServiceCatalogLoader(Loader):
-    """What the clients of Service Catalog and of the journal's table read their models with.
+    """What the clients of Service Catalog and of the other services read their models with.
 
     They are in `folders`.
     """
@@ -40,7 +40,8 @@ class ServiceCatalogLoader(Loader):
     def list_available_services(self, type_name: str) -> list[str]:
         # botocore looks through the folders of all services to see whether there is one of
         # this name: half the time of creating the client. The others give credentials.
-        return ["dynamodb", "servicecatalog", "signin", "sso", "sso-oidc", "sts"]
+        used = ["codebuild", "dynamodb", "s3", "servicecatalog", "sqs", "stepfunctions"]
+        return [*used, "signin", "sso", "sso-oidc", "sts"]
 
 
 class _FileLoader(JSONFileLoader):

@@ -33,6 +33,8 @@ class Reporter:
         self.delivery = delivery
         self.is_owed = False
         """Whether the result is in the journal, to be delivered from there."""
+        self.is_elsewhere = False
+        """Whether another process runs it."""
         self._journal: Journal | None = None
         self._run: Entry | None = None
         self._applies = False
@@ -76,6 +78,7 @@ class Reporter:
         else:
             same = entry.operation == if_it_dies.operation
             self.is_owed = entry.state == State.OWED and same
+            self.is_elsewhere = entry.state == State.RUNNING and same
             raise _in_the_way(entry, if_it_dies, of_run=True)
         return entry
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "notify": "request",
     "schema": "request",
     "run": "run",
+    "worker": "worker",
     "resend": "journal",
     "pending": "journal",
     "forget": "journal",

@@ -1,10 +1,10 @@
 """Serving an order: from the text of its message to the report, all that an engine has to do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
+from workflow_result import request as requests
 from workflow_result.delivery import Delivery
 from workflow_result.engine import message as messages
 from workflow_result.engine.order import carry_out, end_failed
@@ -21,6 +21,8 @@ class Fate(StrEnum):
     """Service Catalog has its result, or has refused it for good."""
     OWED = "owed"
     """Its result is in the journal, and is delivered from there."""
+    ELSEWHERE = "elsewhere"
+    """Another process works on its record: its message has to come again, should that one die."""
     UNSERVED = "unserved"
     """Nothing is known to be reported: its message has to come again."""
     UNREADABLE = "unreadable"
@@ -29,15 +31,14 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Served:
-    """How serving an order ended: its fate, `exit_code` as that of `run`, and what was reported.
+    """How serving an order ended: its fate, and `exit_code` as that of `run`.
 
-    `operation` and `members` are None where nothing was, `line` says why.
+    `result` is what `run` prints of what was reported; None where nothing was, and `line` says why.
     """
 
     fate: Fate
     exit_code: ExitCode
-    operation: str | None = None
-    members: Mapping[str, Any] | None = None
+    result: dict[str, str] | None = None
     line: str = ""
 
 
@@ -66,15 +67,16 @@ def serve(
             workplace = EngineWorkplace(facilities, reporter.has_ended)
             members, code = carry_out(message, reporter, workplace, gives_back=gives_back)
     except Problem as problem:
-        is_owed = reporter is not None and reporter.is_owed
-        refused = problem.exit_code == ExitCode.REFUSED
-        return _ended(
-            problem, Fate.OWED if is_owed else Fate.REPORTED if refused else Fate.UNSERVED
-        )
+        if problem.exit_code == ExitCode.REFUSED:
+            return _ended(problem, Fate.REPORTED)
+        if reporter and (reporter.is_owed or reporter.is_elsewhere):
+            return _ended(problem, Fate.OWED if reporter.is_owed else Fate.ELSEWHERE)
+        return _ended(problem, Fate.UNSERVED)
     finally:
         if reporter:
             reporter.close()
-    return Served(Fate.REPORTED, code, message.operation, members)
+    result = requests.result(message.operation, members, reported=True)
+    return Served(Fate.REPORTED, code, result)
 
 
 def _ended(problem: Problem, fate: Fate) -> Served:

@@ -1,0 +1,139 @@
+"""The command that takes orders from Service Catalog's queues: worker."""
+
+import importlib.util
+import shutil
+from functools import partial
+
+import click
+
+from workflow_result.cli.options import (
+    Command,
+    aws_options,
+    debug_option,
+    journal_option,
+    journal_place,
+)
+from workflow_result.cli.output import print_json
+from workflow_result.problem import ExitCode, Problem
+
+
+@click.command(cls=Command)
+@click.option(
+    "--queue",
+    "queues",
+    metavar="URL",
+    multiple=True,
+    help="A queue of operation messages, any number of times; else the three of Service Catalog's "
+    "names.",
+)
+@click.option(
+    "--at-once",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Carry out so many orders at the same time.",
+)
+@click.option("--once", is_flag=True, help="End when the queues are empty.")
+@click.option(
+    "--state-bucket",
+    metavar="BUCKET",
+    envvar="WORKFLOW_RESULT_STATE_BUCKET",
+    required=True,
+    show_envvar=True,
+    help="The S3 bucket for the products' states.",
+)
+@click.option(
+    "--terraform",
+    metavar="PROGRAM",
+    default="terraform",
+    show_default=True,
+    help="What to run: a path, or tofu.",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.IntRange(min=1, max=365 * 24 * 60 * 60),
+    help="Stop Terraform after this time, and report FAILED.",
+)
+@click.option(
+    "--lock-timeout",
+    metavar="SECONDS",
+    type=click.IntRange(min=0, max=365 * 24 * 60 * 60),
+    default=300,
+    show_default=True,
+    help="Wait this long for the lock of a state.",
+)
+@journal_option
+@aws_options
+@debug_option
+def worker(
+    queues: tuple[str, ...],
+    at_once: int,
+    once: bool,
+    state_bucket: str,
+    terraform: str,
+    timeout: int | None,
+    lock_timeout: int,
+    journal: str | None,
+    region: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
+) -> None:
+    """Carry out the orders in Service Catalog's queues.
+
+    For each message: fetches the artifact with the launch role, locks the product's state, runs
+    Terraform, reports how it ended, and deletes the message. SIGTERM lets what applies come to its
+    end, and gives the rest back.
+
+    \b
+    Example:
+      MAIN_PY worker --state-bucket terraform-states
+    """
+    from workflow_result.delivery import Delivery
+    from workflow_result.engine.queues import Queues
+    from workflow_result.engine.serving import serve
+    from workflow_result.engine.worker import Worker
+    from workflow_result.engine.workplace import Facilities
+    from workflow_result.journal.place import Table, open_journal
+    from workflow_result.pace import AT_MOST
+    from workflow_result.resending import resend
+
+    if importlib.util.find_spec("boto3") is None:
+        raise ModuleNotFoundError(name="boto3")
+    import boto3  # noqa: F401 - once, before there is a process for each order
+
+    if not shutil.which(terraform):
+        line = f"{terraform or '--terraform'} was not found: install it, or name it"
+        raise Problem(ExitCode.SETUP, line)
+    place = journal_place(journal)
+    grace = place.lease // 5 if isinstance(place, Table) else 60
+    delivery = Delivery(region, profile, endpoint_url)
+    account = delivery.account
+    facilities = Facilities(state_bucket, account, terraform, timeout, lock_timeout, grace)
+
+    def deliver() -> None:
+        opened = open_journal(place, account)
+        try:
+            if opened.pending():
+                resend(
+                    opened, Delivery(region, profile, endpoint_url, AT_MOST), None, progress=False
+                )
+        finally:
+            opened.close()
+
+    code = Worker(
+        Queues(queues, account, once=once),
+        partial(
+            serve,
+            facilities=facilities,
+            open_journal=partial(open_journal, place, account),
+            delivery=delivery,
+            gives_back=True,
+        ),
+        deliver,
+        print_json,
+        at_once=at_once,
+        once=once,
+    ).run()
+    raise click.exceptions.Exit(code)

@@ -1,0 +1,285 @@
+"""The queues of Service Catalog: messages are received, kept invisible, and seen to in the end.
+
+All calls to SQS are made here, in a process of its own beside the worker's: it waits in threads,
+and the worker, which forks a process for each order, is to have none.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from workflow_result.account import Account
+from workflow_result.engine.launch_role import settings
+from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.undelivered import ADVICE, not_delivered
+
+NAMES = tuple(
+    f"ServiceCatalogExternal{operation}OperationQueue"
+    for operation in ("Provision", "Update", "Terminate")
+)
+"""What Service Catalog calls them (Administrator Guide, "External engines")."""
+
+VISIBILITY = 300
+"""Seconds for which a message that is worked on is invisible, each time."""
+
+LONG_POLL = 20
+"""Seconds that SQS waits at the most for a message to come."""
+
+_BACKOFF = (1, 2, 5, 10, 20, 30, 60)
+"""Seconds between attempts while a queue cannot be asked."""
+
+_ADVICE = ADVICE | {
+    "NonExistentQueue": "check --queue, the region and the account",
+    "QueueDoesNotExist": "check --queue, the region and the account",
+    "EndpointConnection": "check the network and the region",
+    "ValueError": "check AWS_ENDPOINT_URL_SQS, AWS_MAX_ATTEMPTS and the other AWS settings",
+}
+
+
+class Action(StrEnum):
+    """What is done with a message in the end."""
+
+    DELETE = "delete"
+    RETURN = "return"
+    """It comes again, after a while that is said."""
+    LEAVE = "leave"
+    """It comes again when it is not kept invisible any more."""
+    DEAD = "dead"
+    """It goes to the queue for dead letters, with the reason."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A message that was received; `sent_at` is in seconds since 1970."""
+
+    queue: str
+    receipt: str = field(repr=False)
+    message_id: str
+    body: str = field(repr=False)
+    sent_at: float
+
+
+class Done(NamedTuple):
+    """What is to be done with the message of this receipt, after `seconds` or for a `reason`."""
+
+    receipt: str
+    action: Action
+    seconds: int = 0
+    reason: str = ""
+
+
+class Emptied(NamedTuple):
+    """All queues were empty, one after the other, while there was room."""
+
+
+class Queues:
+    """The queues with these `urls`, or those with Service Catalog's names.
+
+    With `once` it is told when they are `Emptied`, and no message is waited for.
+    """
+
+    def __init__(self, urls: Sequence[str], account: Account, *, once: bool) -> None:
+        self._urls = list(urls)
+        self._account = account
+        self._once = once
+        self._sqs: Any = None
+        self._dead: dict[str, str | None] = {}
+        self._under_way: dict[str, Taken] = {}
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._room = 0
+        self._polling = 0
+        self._empty: set[str] = set()
+
+    def find(self) -> list[str]:
+        """Return the URLs of the queues. Raises `Problem` where one cannot be used."""
+        try:
+            self._sqs, sources = self._account.client(
+                "sqs", self._account.region, None, settings("SQS")
+            )
+            self._account.within_patience(sources.fetch)
+        except Exception as error:
+            cause = not_delivered(error, called=False, advice=_ADVICE)
+            code = ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED
+            raise Problem(code, f"the queues cannot be used: {cause.cause}") from error
+        for name in NAMES if not self._urls else ():
+            answer = self._ask(name, lambda name=name: self._sqs.get_queue_url(QueueName=name))
+            self._urls.append(answer["QueueUrl"])
+        for url in self._urls:
+            answer = self._ask(
+                url,
+                lambda url=url: self._sqs.get_queue_attributes(
+                    QueueUrl=url, AttributeNames=["RedrivePolicy"]
+                ),
+            )
+            self._dead[url] = answer.get("Attributes", {}).get("RedrivePolicy")
+        return self._urls
+
+    def serve(self, worker: Connection) -> None:
+        """Send the worker what is `Taken`, and see to what is `Done`, until it hangs up.
+
+        It sends a number for the orders that it has room for besides.
+        """
+        threads = [threading.Thread(target=self._poll, args=[u, worker]) for u in self._urls]
+        threads.append(threading.Thread(target=self._keep_invisible))
+        for thread in threads:
+            thread.daemon = True
+            thread.start()
+        with suppress(EOFError, OSError):
+            while True:
+                told = worker.recv()
+                if isinstance(told, Done):
+                    self._see_to(told)
+                else:
+                    with self._changed:
+                        self._room += told
+                        self._empty.clear()
+                        self._changed.notify_all()
+
+    def _poll(self, url: str, worker: Connection) -> None:
+        failures = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._polling < self._room)
+                self._polling += 1
+                # Where there is not room for a message of each, the queues take turns.
+                has_room = self._room >= len(self._urls) and not self._once
+            taken = None
+            try:
+                taken = self._receive(url, LONG_POLL if has_room else 1)
+                if failures:
+                    say(f"{url} answers again")
+                failures = 0
+            except Exception as error:
+                if not failures:
+                    cause = not_delivered(error, called=True, advice=_ADVICE).cause
+                    say(f"warning: {url} cannot be asked: {cause}; trying on", Style.YELLOW)
+                time.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+                failures += 1
+            with self._changed:
+                self._polling -= 1
+                if taken:
+                    self._room -= 1
+                    self._empty.clear()
+                elif not failures:
+                    self._empty.add(url)
+                is_empty = len(self._empty) == len(self._urls)
+                self._changed.notify_all()
+                with suppress(OSError):
+                    if taken:
+                        worker.send(taken)
+                    elif is_empty and self._once:
+                        worker.send(Emptied())
+
+    def _receive(self, url: str, patience: int) -> Taken | None:
+        answer = self._sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=1,
+            WaitTimeSeconds=patience,
+            VisibilityTimeout=VISIBILITY,
+            MessageSystemAttributeNames=["SentTimestamp"],
+        )
+        for message in answer.get("Messages", []):
+            sent = float(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
+            taken = Taken(
+                url, message["ReceiptHandle"], message["MessageId"], message["Body"], sent
+            )
+            with self._lock:
+                self._under_way[taken.receipt] = taken
+            return taken
+        return None
+
+    def _keep_invisible(self) -> None:
+        while True:
+            time.sleep(VISIBILITY / 3)
+            with self._lock:
+                under_way = list(self._under_way.values())
+            for taken in under_way:
+                # After twelve hours it comes again all the same; the journal knows its run then.
+                self._change_visibility(taken, VISIBILITY)
+
+    def _see_to(self, done: Done) -> None:
+        with self._lock:
+            taken = self._under_way.pop(done.receipt)
+        if done.action == Action.RETURN:
+            self._change_visibility(taken, done.seconds)
+        elif done.action == Action.DELETE or (
+            done.action == Action.DEAD and self._bury(taken, done)
+        ):
+            self._try(
+                taken,
+                "deleted",
+                lambda: self._sqs.delete_message(QueueUrl=taken.queue, ReceiptHandle=taken.receipt),
+            )
+
+    def _bury(self, taken: Taken, done: Done) -> bool:
+        """Send it to the queue for dead letters; whether that came about."""
+        import json
+
+        policy = json.loads(self._dead[taken.queue] or "{}")
+        arn = str(policy.get("deadLetterTargetArn", ""))
+        if not arn:
+            say(f"warning: message {taken.message_id} is left: its queue has no dead-letter queue")
+            return False
+
+        def send() -> None:
+            _, _, _, _, account, name = arn.split(":")
+            url = self._sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+            self._sqs.send_message(
+                QueueUrl=url["QueueUrl"],
+                MessageBody=taken.body,
+                MessageAttributes={
+                    "Reason": {"DataType": "String", "StringValue": done.reason[:1000] or "-"}
+                },
+            )
+
+        return self._try(taken, "sent to the dead-letter queue", send)
+
+    def _change_visibility(self, taken: Taken, seconds: int) -> None:
+        self._try(
+            taken,
+            "kept invisible" if seconds == VISIBILITY else "given back",
+            lambda: self._sqs.change_message_visibility(
+                QueueUrl=taken.queue, ReceiptHandle=taken.receipt, VisibilityTimeout=seconds
+            ),
+        )
+
+    def _try(self, taken: Taken, what: str, call: Any) -> bool:
+        try:
+            call()
+        except Exception as error:
+            cause = not_delivered(error, called=True, advice=_ADVICE).cause
+            say(f"warning: message {taken.message_id} could not be {what}: {cause}", Style.YELLOW)
+            return False
+        return True
+
+    def _ask(self, queue: str, call: Any) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            cause = not_delivered(error, called=True, advice=_ADVICE)
+            response = getattr(error, "response", {})
+            code = str(response.get("Error", {}).get("Code", ""))
+            lasts = cause.setup or "NonExistentQueue" in code or "QueueDoesNotExist" in code
+            lasts = lasts or "AccessDenied" in code
+            raise Problem(
+                ExitCode.SETUP if lasts else ExitCode.NOT_DELIVERED,
+                f"the queue {queue} cannot be used: {cause.cause}",
+            ) from error
+
+
+def attend(queues: Queues, worker: Connection) -> None:
+    """What the process beside the worker does: it tells the URLs, or what is wrong, then serves."""
+    try:
+        worker.send(queues.find())
+    except Problem as problem:
+        worker.send(problem)
+        return
+    queues.serve(worker)
+    os._exit(0)  # without waiting for long polls
