@@ -81,7 +81,9 @@ class Account:
             if sources is None:
                 sources = Sources(session, region)
                 self._session, self._sources = session, sources
-            client = self._boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+            client = self._boto3.client(
+                service, region_name=region, endpoint_url=endpoint_url, config=config
+            )
             return client, sources
 
     def within_patience(self, work: Callable[[], T]) -> T:

@@ -140,8 +140,19 @@ def saying_aside() -> Iterator[None]:
             _aside = None
 
 
+_record_id = ""
+
+
+def name_record(record_id: str) -> None:
+    """Begin every line, from now on, with the record that it is about."""
+    global _record_id
+    _record_id = record_id
+
+
 def _write(line: str, style: Style | None = None, end: str = "\n") -> None:
     text = hide(printable(line))
+    if _record_id and not text.startswith(_record_id):
+        text = f"{_record_id}: {text}"
     if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened

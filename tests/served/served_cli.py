@@ -3,9 +3,12 @@
 import io
 import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +134,24 @@ class Station:
         process = self.start("--once", *options, **variables)
         stdout, stderr = process.communicate()
         return process.returncode, stdout.decode(), stderr.decode()
+
+    def children(self, process: subprocess.Popen[bytes]) -> list[int]:
+        """The processes that a worker has forked."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def kill(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def program(self, script: str) -> str:
+        """A program in Terraform's place."""
+        file = self.home / "program"
+        file.write_text(f"#!/bin/bash\n{script}\n")
+        file.chmod(0o755)
+        return str(file)
 
     def left(self, queue: str) -> int:
         """How many messages a queue has, invisible ones included."""

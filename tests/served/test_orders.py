@@ -1,8 +1,28 @@
 """An order from the queue to the report, by the worker."""
 
 import json
+import re
+import signal
+import time
 
-from served_cli import ACCOUNT, HELLO, Station, order, packed
+import pytest
+from served_cli import ACCOUNT, HELLO, TOKEN, Station, order, packed
+
+STATE = f"{ACCOUNT}/pp-1"
+WAIT = """
+resource "terraform_data" "slow" {
+  provisioner "local-exec" {
+    command = "touch '%s'; exec sleep 300"
+  }
+}
+"""
+
+
+def status_and_reason(station: Station, record: str) -> tuple[str, str]:
+    station.work()
+    detail = station.sandbox.record(record)["RecordDetail"]
+    errors = [error["Description"] for error in detail.get("RecordErrors", [])]
+    return detail["Status"], "\n".join(errors)
 
 
 def test_product_is_made_changed_and_ended(station: Station) -> None:
@@ -12,11 +32,7 @@ def test_product_is_made_changed_and_ended(station: Station) -> None:
     assert (code, json.loads(stdout)["status"]) == (0, "SUCCEEDED"), stderr
     outputs = station.sandbox.record("rec-1")["RecordOutputs"]
     assert [o["OutputValue"] for o in outputs] == ["hello you"]
-    assert station.kept() == [
-        f"{ACCOUNT}/pp-1",
-        f"{ACCOUNT}/pp-1.artifact.tar.gz",
-        f"{ACCOUNT}/pp-1.seen",
-    ]
+    assert station.kept() == [STATE, f"{STATE}.artifact.tar.gz", f"{STATE}.seen"]
     station.send(order("UPDATE_PROVISIONED_PRODUCT", "rec-2", name="all"))
     station.work()
     assert station.sandbox.status("rec-2") == "SUCCEEDED"
@@ -25,3 +41,231 @@ def test_product_is_made_changed_and_ended(station: Station) -> None:
     assert station.sandbox.status("rec-3") == "SUCCEEDED", stderr
     assert "1 destroyed" in stderr
     assert [station.left(queue) for queue in station.queues.values()] == [0, 0, 0]
+    assert not list((station.home / "tmp").iterdir())
+    assert TOKEN not in stdout + stderr
+
+
+FAILING = (
+    HELLO
+    + """
+resource "terraform_data" "fails" {
+  input = terraform_data.it.output
+  lifecycle {
+    postcondition {
+      condition     = self.input != "fail"
+      error_message = "It is to fail."
+    }
+  }
+}
+"""
+)
+
+
+def test_terminate_gets_what_was_applied_last_though_that_failed(station: Station) -> None:
+    """What it had made by then is destroyed, too."""
+    station.upload("v1", packed(main_tf=HELLO))
+    station.upload("v2", packed(main_tf=FAILING))
+    station.send(order())
+    station.work()
+    station.send(order("UPDATE_PROVISIONED_PRODUCT", "rec-2", "S3://artifacts/v2", name="fail"))
+    status, reason = status_and_reason(station, "rec-2")
+    assert status == "FAILED"
+    assert "It is to fail." in reason
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-3"))
+    _, _, stderr = station.work()
+    assert station.sandbox.status("rec-3") == "SUCCEEDED", stderr
+    assert "2 destroyed" in stderr
+
+
+def test_terminate_of_what_was_never_applied_succeeds_without_terraform(station: Station) -> None:
+    station.send(order(artifact="S3://artifacts/none"))
+    status, reason = status_and_reason(station, "rec-1")
+    assert status == "FAILED"
+    assert re.fullmatch(
+        r"The artifact S3://artifacts-\d+/none could not be fetched with the launch role: "
+        r"NoSuchKey: .*",
+        reason,
+    )
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-2"))
+    _, _, stderr = station.work()
+    assert station.sandbox.status("rec-2") == "SUCCEEDED"
+    assert "terraform" not in stderr
+
+
+def test_terminate_of_a_product_of_another_engine_fails(station: Station) -> None:
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT"))
+    assert status_and_reason(station, "rec-1") == (
+        "FAILED",
+        f"This engine has never seen the product: there is no {STATE} in its state bucket "
+        f"{station.state}. Where its resources are gone, or are to stay, an administrator can "
+        "terminate it with the option to ignore errors (IgnoreErrors), which leaves them alone.",
+    )
+
+
+def test_state_of_an_engine_that_kept_no_artifact_is_destroyed(station: Station) -> None:
+    station.upload("v1", packed(main_tf=HELLO))
+    station.send(order())
+    station.work()
+    for ending in (".artifact.tar.gz", ".seen"):
+        station.s3.delete_object(Bucket=station.state, Key=STATE + ending)
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-2"))
+    _, _, stderr = station.work()
+    assert station.sandbox.status("rec-2") == "SUCCEEDED"
+    assert "1 destroyed" in stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"launchRoleArn": None},
+            "The message names no launch role, without which nothing is run: add a launch "
+            "constraint.",
+        ),
+        (
+            {"launchRoleArn": "launch", "identity": None},
+            "The launch role launch is no ARN of an IAM role.",
+        ),
+        (
+            {"artifact": {"path": "/v1"}},
+            "The path of the artifact is not s3://BUCKET/KEY: /v1.",
+        ),
+    ],
+)
+def test_order_that_lacks_something_is_failed(
+    station: Station, changes: dict[str, object], reason: str
+) -> None:
+    changed = order() | changes
+    station.send({name: value for name, value in changed.items() if value is not None})
+    assert status_and_reason(station, "rec-1") == ("FAILED", reason)
+
+
+def test_override_that_would_come_last_is_refused(station: Station) -> None:
+    station.upload("v1", packed(main_tf=HELLO, **{"~zzz_override_tf": ""}))
+    station.send(order())
+    assert status_and_reason(station, "rec-1") == (
+        "FAILED",
+        "The artifact's ~zzz_override.tf would take the place of the engine's backend.",
+    )
+
+
+def test_what_is_no_message_goes_to_the_dead_letters_with_the_reason(station: Station) -> None:
+    station.send("no JSON")
+    code, _, stderr = station.work()
+    assert code == 0
+    assert [station.left(queue) for queue in station.queues.values()] == [0, 0, 0]
+    (dead,) = station.sqs.receive_message(
+        QueueUrl=station.dead, MessageAttributeNames=["All"], VisibilityTimeout=0
+    )["Messages"]
+    assert dead["Body"] == "no JSON"
+    assert "the message: not JSON" in dead["MessageAttributes"]["Reason"]["StringValue"]
+    assert "cannot be an order" in stderr
+
+
+def lock(station: Station) -> dict[str, str] | None:
+    try:
+        found = station.s3.get_object(Bucket=station.state, Key=f"{STATE}.tflock")
+    except station.s3.exceptions.NoSuchKey:
+        return None
+    held: dict[str, str] = json.loads(found["Body"].read())
+    return held
+
+
+def until_applying(station: Station) -> None:
+    deadline = time.monotonic() + 60
+    while not (station.home / "applying").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_lock_of_a_killed_run_is_taken_over_once_its_terraform_has_ended(
+    station: Station,
+) -> None:
+    station.upload("v1", packed(main_tf=WAIT % (station.home / "applying")))
+    station.upload("v2", packed(main_tf=HELLO))
+    station.send(order())
+    process = station.start("--once")
+    until_applying(station)
+    children = station.children(process)
+    for pid in (process.pid, *children):
+        station.kill(pid)
+    process.communicate()
+    held = lock(station)
+    assert held
+    assert held["Info"].startswith("Service Catalog record rec-1, process ")
+    time.sleep(1)  # what was asked for by the worker is answered, though it is dead
+    station.send(order("UPDATE_PROVISIONED_PRODUCT", "rec-2", "S3://artifacts/v2"))
+    _, _, stderr = station.work()
+    assert "taking over a lock that nobody holds any more" in stderr
+    assert station.sandbox.status("rec-1") == "FAILED"
+    assert station.sandbox.status("rec-2") == "SUCCEEDED"
+    assert lock(station) is None
+    assert not list((station.home / "tmp").iterdir())
+
+
+def test_lock_of_a_person_is_respected_and_named(station: Station) -> None:
+    station.upload("v1", packed(main_tf=HELLO))
+    held = {"ID": "4711", "Operation": "OperationTypePlan", "Who": "ann@desk", "Created": "today"}
+    station.s3.put_object(
+        Bucket=station.state, Key=f"{STATE}.tflock", Body=json.dumps(held).encode()
+    )
+    station.send(order())
+    station.work("--lock-timeout", "1")
+    detail = station.sandbox.record("rec-1")["RecordDetail"]
+    assert [error["Description"] for error in detail["RecordErrors"]] == [
+        "The state of this product is locked: Terraform elsewhere, OperationTypePlan, by ann@desk "
+        "since today, lock ID 4711."
+    ]
+    assert lock(station) == held
+
+
+def test_orders_of_one_product_come_one_after_the_other(station: Station) -> None:
+    station.upload("v1", packed(main_tf=HELLO))
+    for number in range(1, 5):
+        kind = "PROVISION_PRODUCT" if number == 1 else "UPDATE_PROVISIONED_PRODUCT"
+        station.send(order(kind, f"rec-{number}", name=f"n{number}"))
+    station.work()
+    for number in range(1, 5):
+        assert station.sandbox.status(f"rec-{number}") == "SUCCEEDED"
+
+
+def test_first_signal_gives_back_what_has_not_begun_to_apply(station: Station) -> None:
+    station.upload("v1", packed(main_tf=HELLO))
+    script = station.program(
+        f'[ "$1" = plan ] && touch "{station.home}/applying" && exec sleep 300; exec terraform "$@"'
+    )
+    station.send(order())
+    process = station.start("--terraform", script)
+    until_applying(station)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate()
+    assert process.returncode == 0
+    assert b"nothing was applied: its message comes again" in stderr
+    assert lock(station) is None
+    station.work()
+    assert station.sandbox.status("rec-1") == "SUCCEEDED"
+
+
+def test_first_signal_lets_what_applies_come_to_its_end(station: Station) -> None:
+    slow = WAIT.replace("300", "3") % (station.home / "applying")
+    station.upload("v1", packed(main_tf=slow))
+    station.send(order())
+    process = station.start()
+    until_applying(station)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 0
+    assert station.sandbox.status("rec-1") == "SUCCEEDED"
+
+
+def test_second_signal_stops_terraform(station: Station) -> None:
+    station.upload("v1", packed(main_tf=WAIT % (station.home / "applying")))
+    station.send(order())
+    process = station.start()
+    until_applying(station)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    process.communicate()
+    assert process.returncode == 0
+    assert station.sandbox.status("rec-1") == "FAILED"

@@ -65,6 +65,10 @@ class Unusable:
     def operation(self) -> str:
         return self.request.operation
 
+    @property
+    def record_id(self) -> str:
+        return str(self.request.members["RecordId"])
+
 
 def read(source: bytes) -> Message | Unusable:
     """Read an operation message from JSON text, in an envelope or without.

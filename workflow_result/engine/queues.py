@@ -4,7 +4,6 @@ All calls to SQS are made here, in a process of its own beside the worker's: it 
 and the worker, which forks a process for each order, is to have none.
 """
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -28,8 +27,9 @@ NAMES = tuple(
 VISIBILITY = 300
 """Seconds for which a message that is worked on is invisible, each time."""
 
-LONG_POLL = 20
-"""Seconds that SQS waits at the most for a message to come."""
+LONG_POLL = 10
+"""Seconds that SQS waits at the most for a message to come. Whoever hangs up before loses one that
+comes meanwhile: it is invisible until its time is over."""
 
 _BACKOFF = (1, 2, 5, 10, 20, 30, 60)
 """Seconds between attempts while a queue cannot be asked."""
@@ -95,6 +95,7 @@ class Queues:
         self._changed = threading.Condition()
         self._room = 0
         self._polling = 0
+        self._stopping = False
         self._empty: set[str] = set()
 
     def find(self) -> list[str]:
@@ -124,29 +125,42 @@ class Queues:
     def serve(self, worker: Connection) -> None:
         """Send the worker what is `Taken`, and see to what is `Done`, until it hangs up.
 
-        It sends a number for the orders that it has room for besides.
+        It sends a number for the orders that it has room for besides, and None where it takes no
+        more.
         """
-        threads = [threading.Thread(target=self._poll, args=[u, worker]) for u in self._urls]
-        threads.append(threading.Thread(target=self._keep_invisible))
-        for thread in threads:
-            thread.daemon = True
+        polling = [threading.Thread(target=self._poll, args=[u, worker]) for u in self._urls]
+        for thread in polling:
             thread.start()
+        threading.Thread(target=self._keep_invisible, daemon=True).start()
         with suppress(EOFError, OSError):
             while True:
                 told = worker.recv()
                 if isinstance(told, Done):
                     self._see_to(told)
+                elif told is None:
+                    self._stop()
                 else:
                     with self._changed:
                         self._room += told
                         self._empty.clear()
                         self._changed.notify_all()
 
+        self._stop()
+        for thread in polling:
+            thread.join()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
     def _poll(self, url: str, worker: Connection) -> None:
         failures = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._polling < self._room)
+                self._changed.wait_for(lambda: self._polling < self._room or self._stopping)
+                if self._stopping:
+                    return
                 self._polling += 1
                 # Where there is not room for a message of each, the queues take turns.
                 has_room = self._room >= len(self._urls) and not self._once
@@ -171,11 +185,14 @@ class Queues:
                     self._empty.add(url)
                 is_empty = len(self._empty) == len(self._urls)
                 self._changed.notify_all()
+                stopping = self._stopping
                 with suppress(OSError):
-                    if taken:
+                    if taken and not stopping:
                         worker.send(taken)
                     elif is_empty and self._once:
                         worker.send(Emptied())
+            if taken and stopping:
+                self._see_to(Done(taken.receipt, Action.RETURN))
 
     def _receive(self, url: str, patience: int) -> Taken | None:
         answer = self._sqs.receive_message(
@@ -282,4 +299,3 @@ def attend(queues: Queues, worker: Connection) -> None:
         worker.send(problem)
         return
     queues.serve(worker)
-    os._exit(0)  # without waiting for long polls

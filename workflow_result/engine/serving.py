@@ -10,7 +10,7 @@ from workflow_result.engine import message as messages
 from workflow_result.engine.order import carry_out, end_failed
 from workflow_result.engine.workplace import EngineWorkplace, Facilities
 from workflow_result.journal import Journal
-from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.problem import ExitCode, Problem, Style, name_record, say
 from workflow_result.reporting import Reporter
 
 
@@ -58,6 +58,7 @@ def serve(
         message = messages.read(source)
     except Problem as problem:
         return _ended(problem, Fate.UNREADABLE)
+    name_record(message.record_id)
     reporter = None
     try:
         reporter = Reporter(open_journal, delivery)

@@ -96,9 +96,11 @@ class Worker:
             if signal.getsignal(kind) != signal.SIG_IGN:
                 signal.signal(kind, self._on_signal)
         self._tell(self._at_once)
-        while not (self._is_ending and not self._orders):
+        while not self._is_ending or self._orders:
             self._deliver()
             self._turn(told)
+            if self._is_ending:
+                self._tell(None)
         if self._resending:
             self._resending.join()
         told.close()
