@@ -43,9 +43,11 @@ def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress
     destinations = [entry.destination for entry in entries if entry.state == State.OWED]
     still_owed = destinations.count(delivery.destination)
     summary = f"{resending.reported} reported, {resending.refused} refused, {still_owed} still owed"
-    died = [e.state for e in entries if e.destination == delivery.destination].count(State.DIED)
-    if died:
+    states = [entry.state for entry in entries if entry.destination == delivery.destination]
+    if died := states.count(State.DIED):
         summary += f", {died} may be run again"
+    if waiting := states.count(State.WAITING):
+        summary += f", {waiting} {'waits' if waiting == 1 else 'wait'} for a build"
     if left_alone := len(destinations) - still_owed:
         other = "AWS" if delivery.destination == "sandbox" else "a sandbox"
         summary += f", {left_alone} for {other} left alone"

@@ -253,6 +253,40 @@ class TestRead:
         assert late.due("aws") == [KEY]
 
 
+class TestBuild:
+    """A build of CodeBuild that has ended."""
+
+    @pytest.fixture
+    def of_build(self, table: QuietTable, monkeypatch: pytest.MonkeyPatch) -> DynamoDBStore:
+        monkeypatch.setenv("CODEBUILD_BUILD_ID", "project:1")
+        return table.store()
+
+    @pytest.fixture
+    def late(self, of_build: DynamoDBStore, table: QuietTable) -> Journal:
+        """That of a process which finds what the build has left."""
+        Journal(of_build).begin(a_result(), "aws", None)
+        return Journal(table.store())
+
+    def states(self, journal: Journal) -> list[State]:
+        found = journal.look("rec-1", "aws")
+        return [found[0].state] if found else []
+
+    def test_its_run_is_dead_at_once(self, late: Journal) -> None:
+        late.bury("project:1")
+        assert self.states(late) == [State.DIED]
+        assert late.owe(a_result("SUCCEEDED"), "aws", None).own
+
+    def test_that_of_another_build_lives(self, late: Journal) -> None:
+        late.bury("project:2")
+        assert self.states(late) == [State.RUNNING]
+
+    def test_commands_of_one_build_do_not_share_what_they_own(
+        self, late: Journal, table: QuietTable
+    ) -> None:
+        again = Journal(table.store()).begin(a_result(), "aws", None)
+        assert (again.state, again.own, again.held) == (State.RUNNING, False, True)
+
+
 class TestGivenUp:
     def test_run_that_is_given_back_may_be_run_again_and_is_not_owed_yet(
         self, table: QuietTable, store: DynamoDBStore, run: Entry

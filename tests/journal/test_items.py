@@ -38,8 +38,12 @@ WORKERS = st.sampled_from([None, *Worker])
 def works(draw: st.DrawFn) -> Work:
     state = draw(st.sampled_from([State.RUNNING, State.OWED, State.REFUSED]))
     worker = draw(WORKERS) if state != State.REFUSED else None
-    phase = draw(st.sampled_from([None, *Phase]))
+    phase = draw(st.sampled_from([None, Phase.PREPARING, Phase.APPLYING]))
     gone = state == State.RUNNING and not worker
+    if state == State.RUNNING:
+        phase = draw(st.sampled_from(list(Phase)))
+        # No build was asked for.
+        gone = gone and not (phase == Phase.WAITING and draw(st.booleans()))
     return Work(
         digest=draw(TEXT),
         state=state,
@@ -50,7 +54,7 @@ def works(draw: st.DrawFn) -> Work:
         since=draw(SECONDS),
         tries=draw(TRIES),
         last_error=draw(st.none() | TEXT),
-        phase=draw(st.sampled_from(list(Phase))) if state == State.RUNNING else phase,
+        phase=phase,
         content=draw(st.none() | TEXT),
         worker=worker,
         gone_since=NOW - draw(st.integers(0, 10**6)) if gone else None,
@@ -100,6 +104,8 @@ def test_only_what_is_reported_and_nothing_else_expires(record: Record) -> None:
     [
         (State.RUNNING, Phase.APPLYING, Worker.OTHER, NOW + LEASE + MARGIN),
         (State.RUNNING, Phase.PREPARING, Worker.OTHER, NOW + LEASE + MARGIN + RETURN_SECONDS),
+        (State.RUNNING, Phase.WAITING, None, items.NEVER),
+        (State.RUNNING, Phase.WAITING, Worker.OTHER, items.NEVER),
         (State.OWED, None, Worker.OTHER, NOW + LEASE + MARGIN),
         (State.OWED, None, None, 5.0),
         (State.REFUSED, None, None, items.NEVER),
@@ -145,6 +151,14 @@ def test_run_is_known_to_be_dead_since_the_margin_after_its_lease_or_since_it_wa
     found = items.read(attributes(item), "me", NOW + LEASE, MARGIN).record.work
     assert found
     assert found.gone_since == since
+
+
+def test_build_that_nobody_noted_for_an_order_was_not_asked_for() -> None:
+    """Whoever saw to it is dead."""
+    work = Work("d", State.RUNNING, "update", "FAILED", "t", None, 5.0, phase=Phase.WAITING)
+    item = Item(Record(Key("rec-1", "aws"), work), 7, "me/3", "other", NOW)
+    found = items.read(attributes(item), "me", NOW + LEASE, MARGIN).record.work
+    assert found == work
 
 
 # DynamoDB has numbers of 38 digits.

@@ -26,6 +26,7 @@ from ministack_server import Ministack
 from tables import SharedTable, new_table
 from warm import processes
 
+from workflow_result.journal.items import NEVER
 from workflow_result.journal.place import Table
 from workflow_result.journal.record import RETURN_SECONDS, Entry
 from workflow_result.request import Draft, Request, check
@@ -91,13 +92,17 @@ class InTable:
             if item.get("owner") == owner and float(item["lease"]) > gone - 60:  # else it is over
                 returns = item["state"] == "running" and item["phase"] == "preparing"
                 due_at = gone + RETURN_SECONDS if returns else gone
+                if item.get("phase") == "waiting":
+                    due_at = NEVER
                 self._table.set(item["record"], lease=gone - 60, due_at=due_at)
 
     def quarter_of_an_hour(self) -> None:
         now = time.time()
         for item in self._table.items():
             if "lease" in item and float(item["lease"]) <= now:
-                earlier = {name: float(item[name]) - 901 for name in ("lease", "due_at")}
+                earlier = {"lease": float(item["lease"]) - 901}
+                if item.get("phase") != "waiting":
+                    earlier["due_at"] = float(item["due_at"]) - 901
                 self._table.set(item["record"], **earlier)
 
 
@@ -136,7 +141,7 @@ class Record:
     """
 
     reported: Key | None = None
-    state: str = ""  # running, owed or refused
+    state: str = ""  # waiting, running, owed or refused
     key: Key = ("", "")
     worker: Process | None = None
     lapsed: bool = False
@@ -144,6 +149,8 @@ class Record:
     found: bool = False
     late: bool = False
     presumed: bool = False
+    asked: bool = False
+    """Whether a build was asked for, a short time ago."""
 
     def seen(self) -> tuple[str, bool]:
         """Its state, and whether that is presumed."""
@@ -188,7 +195,7 @@ class Record:
 
     def has(self, state: str, key: Key, worker: Process | None, *, presumed: bool = False) -> None:
         self.state, self.key, self.worker, self.presumed = state, key, worker, presumed
-        self.applying = self.found = self.late = self.lapsed = False
+        self.applying = self.found = self.late = self.lapsed = self.asked = False
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -200,6 +207,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.living: list[Process] = []
         self.runs: list[Taken] = []
         self.owed: list[Taken] = []
+        self.waiting: list[Taken] = []
 
     @initialize()
     def first(self) -> None:
@@ -222,6 +230,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.living.remove(process)
         self.runs = [taken for taken in self.runs if taken[0] is not process]
         self.owed = [taken for taken in self.owed if taken[0] is not process]
+        self.waiting = [taken for taken in self.waiting if taken[0] is not process]
         self.ground.lapse(process.owner)
         for record in self.records.values():
             if record.worker is process:
@@ -257,9 +266,10 @@ class JournalMachine(RuleBasedStateMachine):
             assert entry.own == (record.worker is process)
         elif state == "refused" and presumed:
             assert (entry.state, entry.presumed) == ("refused", True)
-        elif state in ("", "refused", "died"):
+        elif state in ("", "refused", "died", "waiting"):
             record.has("running", key, process)
             assert (entry.state, entry.own) == ("running", True)
+            assert entry.waited == (state == "waiting")
             self.runs.append((process, name, entry))
         elif presumed and free:
             record.has("owed", key, process, presumed=True)
@@ -269,6 +279,57 @@ class JournalMachine(RuleBasedStateMachine):
             assert entry.state == "owed"
             assert entry.held == (not record.is_free() and record.worker is not process)
         assert not entry.own or record.worker is process
+
+    @rule(data=st.data(), name=RECORDS, operation=OPERATIONS)
+    def wait(self, data: st.DataObject, name: str, operation: str) -> None:
+        process = self.one_of(data, self.living)
+        record, key = self.records[name], (operation, "FAILED")
+        state, presumed = record.seen_by(process)
+        is_other = record.key[0] != operation
+        entry = process.do("wait", request_of(name, key), "sandbox", None, '"message"')
+        if record.reported:
+            assert entry.state == "reported"
+        elif (state in ("", "died") and not (state and is_other)) or (
+            state == "refused" and not presumed
+        ):
+            record.has("waiting", key, process)
+            assert (entry.state, entry.own) == ("waiting", True)
+            self.waiting.append((process, name, entry))
+        else:
+            assert (entry.state, entry.operation) == (state, record.key[0])
+            assert entry.own == (record.worker is process)
+
+    @rule(data=st.data())
+    def take(self, data: st.DataObject) -> None:
+        """What waits, as `pending` has it, is taken where it is due."""
+        process = self.one_of(data, self.living)
+        entries = [e for e in self.observer.do("pending") if e.state == "waiting"]
+        due = {
+            name
+            for name, record in self.records.items()
+            if record.state == "waiting" and record.is_free() and not record.asked
+        }
+        assert {entry.record_id for entry in entries if entry.due} == due
+        taken = {entry.record_id: (entry, held) for entry, held in process.do("take", entries)}
+        assert set(taken) == {n for n in due if self.records[n].worker is not process}
+        for name, (entry, held) in taken.items():
+            assert held.message == '"message"'
+            record = self.records[name]
+            record.has("waiting", record.key, process)
+            self.waiting.append((process, name, entry))
+
+    @rule(data=st.data(), build=st.sampled_from([None, "build:1"]))
+    @precondition(lambda self: self.waiting)
+    def asked(self, data: st.DataObject, build: str | None) -> None:
+        process, name, entry = self.one_of(data, self.waiting)
+        record = self.records[name]
+        told = process.do("asked", entry, build, None if build else "No room")
+        self.waiting.remove((process, name, entry))
+        is_own = record.state == "waiting" and record.worker is process
+        assert told == (is_own and record.key[0] == entry.operation)
+        if told:
+            record.has("waiting", record.key, None)
+            record.asked = build is not None
 
     @rule(data=st.data(), name=RECORDS, operation=OPERATIONS, status=STATUSES)
     def owe(self, data: st.DataObject, name: str, operation: str, status: str) -> None:
@@ -337,7 +398,11 @@ class JournalMachine(RuleBasedStateMachine):
         record = self.records[name]
         process.do("abandon", entry)
         if record.is_run_of(process, entry):
-            record.has("", ("", ""), None)
+            if entry.waited:  # nobody brings its message again
+                record.has("running", record.key, None)
+                record.found = True
+            else:
+                record.has("", ("", ""), None)
 
     @rule(data=st.data())
     @precondition(lambda self: self.runs)
@@ -371,7 +436,7 @@ class JournalMachine(RuleBasedStateMachine):
         elif not record.reported:  # Service Catalog has it all the same
             record.reported = key
             record.is_written_by(process)
-            if record.state == "refused":
+            if record.state in ("refused", "waiting"):
                 record.has("", ("", ""), None)
 
     @rule(data=st.data())
@@ -422,7 +487,8 @@ class JournalMachine(RuleBasedStateMachine):
         state, _ = record.seen_by(process)
         found = [entry.state for entry in process.do("forget", name)]
         assert found == ([state] if state else ["reported"] if record.reported else [])
-        if state and record.is_free() and record.worker is not process:
+        is_free = record.is_free() and record.worker is not process
+        if state and state != "waiting" and is_free:
             record.has("", ("", ""), None)
 
     @rule()
@@ -430,6 +496,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.ground.quarter_of_an_hour()
         for record in self.records.values():
             record.late |= record.found
+            record.asked = False
 
     @invariant()
     def everybody_sees_what_the_model_has(self) -> None:

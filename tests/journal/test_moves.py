@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from workflow_result.journal import moves
+from workflow_result.journal import moves, waiting
 from workflow_result.journal.record import (
+    LOOK_SECONDS,
     RETURN_SECONDS,
     Entry,
     Key,
@@ -15,6 +16,7 @@ from workflow_result.journal.record import (
     Worker,
     digest_for,
 )
+from workflow_result.journal.waiting import Waiting
 from workflow_result.request import Draft, Request, check
 
 NOW = 1_800_000_000.0
@@ -63,6 +65,17 @@ def died(record: Record) -> Record:
 def presumed(worker: Worker | None) -> Record:
     """The FAILED of a run that died while it applied, on which `worker` works."""
     return changed(moves.claim(died(applied()[0]), NOW)[0], worker=worker)
+
+
+def waits(record: Record = NOTHING) -> tuple[Record, Entry]:
+    """An order for which this process is to ask for a build."""
+    return waiting.wait(record, NOW, a_result(), None, "the message")
+
+
+def asked(build: str | None) -> Record:
+    """The same, once a build was asked for."""
+    record, order = waits()
+    return waiting.asked(record, NOW, order, build, None if build else "No room")[0]
 
 
 def work_of(record: Record) -> Work:
@@ -212,6 +225,91 @@ class TestClaim:
         record = changed(begun()[0], worker=None, gone_since=NOW + 3600)
         new, _ = moves.claim(record, NOW)
         assert work_of(new).gone_since == NOW
+
+
+class TestWait:
+    def test_message_that_comes_again_changes_nothing(self) -> None:
+        record = of_another(waits()[0])
+        new, told = waits(record)
+        assert new is record
+        assert (told.state, told.own, told.held) == (State.WAITING, False, True)
+
+    def test_run_that_goes_on_stands_against_it(self) -> None:
+        record = of_another(begun()[0])
+        new, told = waits(record)
+        assert new is record
+        assert told.state == State.RUNNING
+
+    def test_message_of_a_run_that_died_before_it_applied_waits_again(self) -> None:
+        new, told = waits(died(begun()[0]))
+        assert (told.state, told.own) == (State.WAITING, True)
+        assert Waiting.of(new.work) == Waiting("the message")
+
+    def test_run_that_died_while_it_applied_is_left_to_resend(self) -> None:
+        record = died(applied()[0])
+        new, told = waits(record)
+        assert new is record
+        assert (told.state, told.presumed) == (State.OWED, True)
+
+    def test_run_may_begin_though_another_process_asks_for_a_build(self) -> None:
+        new, told = begun(of_another(waits()[0]))
+        assert (told.state, told.own, told.waited) == (State.RUNNING, True, True)
+        assert Waiting.of(new.work) is None
+
+    def test_what_service_catalog_has_ends_it(self) -> None:
+        _, entry = owed(a_result("SUCCEEDED"))
+        assert moves.settle(waits()[0], NOW, entry)[0].work is None
+
+    def test_it_is_never_sent_as_it_is(self) -> None:
+        record = asked("build:1")
+        assert moves.claim(record, NOW + 10 * RETURN_SECONDS) == (record, False)
+
+    def test_it_is_not_forgotten(self) -> None:
+        record = asked(None)
+        assert moves.forget(record, NOW)[0] is record
+
+    def test_result_told_by_hand_takes_its_place(self) -> None:
+        record, told = moves.owe(asked("build:1"), NOW, a_result(), None, None)
+        assert (told.state, told.own, told.presumed) == (State.OWED, True, False)
+        assert Waiting.of(record.work) is None
+
+
+class TestTakeAndAsked:
+    def test_order_without_a_build_is_due_at_once(self) -> None:
+        record = asked(None)
+        assert (work_of(record).tries, work_of(record).last_error) == (1, "No room")
+        assert waiting.take(record, NOW)[1]
+
+    def test_build_is_given_time_and_then_looked_for(self) -> None:
+        record = asked("build:1")
+        taken = [waiting.take(record, NOW + LOOK_SECONDS + more) for more in (-1, 0)]
+        assert [told for _, told in taken] == [False, True]
+        assert Waiting.of(taken[1][0].work) == Waiting("the message", "build:1")
+
+    def test_clock_that_was_set_back_does_not_put_it_off(self) -> None:
+        assert waiting.take(asked("build:1"), NOW - 3600)[1]
+
+    def test_order_that_another_process_sees_to_is_left_to_it(self) -> None:
+        record, order = waits()
+        record = of_another(record)
+        assert waiting.take(record, NOW) == (record, False)
+        assert waiting.asked(record, NOW, order, "build:1", None) == (record, False)
+
+    def test_run_that_has_begun_meanwhile_goes_on(self) -> None:
+        record, order = waits()
+        running, _ = begun(record)
+        assert waiting.asked(running, NOW, order, "build:1", None) == (running, False)
+
+    def test_run_that_began_with_its_message_is_given_back_not_abandoned(self) -> None:
+        """Nobody brings that message again."""
+        record, run = begun(asked("build:1"))
+        entry = moves.abandon(record, NOW, run)[0].entry(NOW)
+        assert entry
+        assert entry.state == State.DIED
+
+    def test_content_that_cannot_be_read_is_none(self) -> None:
+        for content in (None, "", "{", "[]", "{}", '{"unknown": 1}'):
+            assert Waiting.of(changed(waits()[0], content=content).work) is None
 
 
 class TestForget:

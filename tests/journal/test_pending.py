@@ -14,6 +14,7 @@ from journal_cli import (
 )
 
 from workflow_result.journal.place import open_journal
+from workflow_result.request import Draft, check
 
 
 class TestRefused:
@@ -147,3 +148,35 @@ class TestPending:
         for options in ([], ["--json"], ["--debug"]):
             outcome = desk.main("pending", *options)
             assert MARK not in outcome.stdout + outcome.stderr
+
+
+class TestOrderThatWaits:
+    """For a build: nothing was run yet, and its message is nowhere else."""
+
+    @pytest.fixture(autouse=True)
+    def waits(self, desk: Desk, record: str) -> None:
+        members = {"WorkflowToken": MARK, "RecordId": record, "Status": "FAILED"}
+        journal = open_journal(desk.journal)
+        order = journal.wait(check(Draft(members), "provision"), "sandbox", None, f'"{MARK}"')
+        journal.asked(order, cause="No room")
+        journal.close()
+
+    def test_is_listed_and_owes_nothing(self, desk: Desk, record: str) -> None:
+        shown = desk.main("pending", "--check")
+        assert (shown.code, shown.lines) == (0, [])
+        line = f"{record}  provision  sandbox  waiting  since "
+        assert shown.stdout.startswith(line)
+        assert shown.stdout.endswith("  tried once: No room\n")
+
+    def test_is_not_struck_off(self, desk: Desk, record: str) -> None:
+        outcome = desk.main("forget", record)
+        what = "provision FAILED, for sandbox"
+        line = f"{record}: not struck off, it waits for a build: {what}"
+        assert (outcome.code, outcome.lines) == (75, [line])
+        assert desk.pending()[record].state == "waiting"
+
+    def test_is_left_alone_by_resend(self, desk: Desk, record: str) -> None:
+        outcome = desk.main("resend", **NOBODY)
+        line = "0 reported, 0 refused, 0 still owed, 1 waits for a build"
+        assert (outcome.code, outcome.lines) == (0, [line])
+        assert desk.pending()[record].state == "waiting"

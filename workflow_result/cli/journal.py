@@ -67,8 +67,9 @@ def resend(
 def pending(journal: str | None, as_json: bool, check: bool) -> None:
     """List the results that Service Catalog does not have.
 
-    running: Terraform is at work; died: that ended before it changed anything, and the message may
-    be run again; owed: `resend` sends it; refused: kept for you to look at.
+    waiting: a build is to carry it out; running: Terraform is at work; died: that ended before it
+    changed anything, and the message may be run again; owed: `resend` sends it; refused: kept for
+    you to look at.
 
     \b
     Example:
@@ -128,7 +129,8 @@ def forget(record_id: str, journal: str | None) -> None:
     """Strike off what is owed or refused of a record.
 
     Nothing is sent: the record stays as Service Catalog has it, until another result is reported.
-    A run that goes on, and what another process is sending, are left alone.
+    A run that goes on, an order that waits for a build, and what another process is sending, are
+    left alone.
 
     \b
     Example:
@@ -146,12 +148,14 @@ def forget(record_id: str, journal: str | None) -> None:
         what = f"{entry.operation} {entry.status}, for {entry.destination}"
         if entry.state == "reported":
             say(f"{record_id}: reported, there is nothing to forget: {what}")
+        elif entry.state == "waiting":
+            say(f"{record_id}: not struck off, it waits for a build: {what}")
         elif entry.held:
             say(f"{record_id}: not struck off, another process works on it: {what}")
         else:
             was = "died" if entry.state == "died" else f"was {entry.state}"
             say(f"{record_id}: struck off: {what}, which {was}")
-    if any(entry.held for entry in entries):
+    if any(entry.held or entry.state == "waiting" for entry in entries):
         raise click.exceptions.Exit(ExitCode.NOT_DELIVERED)
 
 

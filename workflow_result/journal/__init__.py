@@ -1,18 +1,19 @@
 """The journal: what is owed. Which results Service Catalog does not have yet.
 
-`record` has the states, `moves` what leads from one to the next, `store` what a store has to do.
-The stores are `sqlite`, a file, and `dynamodb`, a table that machines share. The journal knows
-nothing of Service Catalog: see `delivery` for that.
+`record` has the states, `moves` and `waiting` what leads from one to the next, `store` what a store
+has to do. The stores are `sqlite`, a file, and `dynamodb`, a table that machines share. The journal
+knows nothing of Service Catalog: see `delivery` for that.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from workflow_result.journal import moves
-from workflow_result.journal.record import Entry, Key, Record, digest_for
+from workflow_result.journal import moves, waiting
+from workflow_result.journal.record import Entry, Key, Record, State, digest_for
 from workflow_result.journal.store import Store
+from workflow_result.journal.waiting import Waiting
 from workflow_result.problem import printable
 from workflow_result.request import Request
 from workflow_result.secret import hide, keep_secret
@@ -46,6 +47,67 @@ class Journal:
         return self._one(
             _key(request, destination), partial(moves.begin, request=request, region=region)
         )
+
+    def wait(self, request: Request, destination: str, region: str | None, message: str) -> Entry:
+        """Enter an order that waits for a build, with its operation message as JSON text.
+
+        `request` is a FAILED for it. Returns what the journal has then: the order, `own` where this
+        process is to ask for a build and to call `asked`; the one that waits already; or what
+        stands against a run.
+        """
+        region = region and _encodable(region)
+        return self._one(
+            _key(request, destination),
+            partial(waiting.wait, request=request, region=region, message=message),
+        )
+
+    def take(self, orders: Iterable[Entry]) -> Iterator[tuple[Entry, Waiting | None]]:
+        """See to builds for these orders, which are `due`: each is this process's as it is taken.
+
+        Returns each that still is to be seen to, with its message and build, or None where these
+        cannot be read any more. `asked` has to follow.
+        """
+        for order in orders:
+            ((record, taken),) = self._store.change([_key_of(order)], waiting.take)
+            if taken and (entry := record.entry(0)):
+                yield entry, Waiting.of(record.work)
+
+    def asked(self, order: Entry, build: str | None = None, cause: str | None = None) -> bool:
+        """Note which `build` was asked for, for this process's `order`, or why there is none.
+
+        Returns whether the order was this process's to see to: a run may have begun for it.
+        """
+        cause = cause and _shown(cause)
+        move = partial(waiting.asked, order=order, build=build, cause=cause)
+        return self._one(_key_of(order), move)
+
+    def waiting(self, record_id: str, destination: str) -> bytes | None:
+        """Return the operation message of an order that waits, or None where none does."""
+        found = self.look(record_id, destination)
+        return found[1].message.encode() if found and isinstance(found[1], Waiting) else None
+
+    def look(
+        self, record_id: str, destination: str
+    ) -> tuple[Entry, Waiting | Request | None] | None:
+        """Return what the journal has of a record, or None where it has nothing; changes nothing.
+
+        With the message of an order that waits, or with the request that is owed, or would be if
+        its run died; with None where that cannot be read, or is reported.
+        """
+
+        def move(record: Record, now: float) -> tuple[Record, Entry | None]:
+            return record, record.entry(now) or record.reported_entry()
+
+        ((record, entry),) = self._store.change([Key(record_id, destination)], move)
+        if entry is None:
+            return None
+        if entry.state == State.WAITING:
+            return entry, Waiting.of(record.work)
+        return entry, _request(record, entry)
+
+    def bury(self, build: str) -> None:
+        """Take what works in this build of CodeBuild for dead from now on: it has ended."""
+        self._store.bury(build)
 
     def stay_alive(self, lost: Callable[[str], None]) -> None:
         """Have this process's run count as alive while it goes on. See `Store.stay_alive`."""

@@ -6,6 +6,7 @@ for three tenths stops what it does; when the lease is over by a fifth, others m
 which changes the version: the write of one that was only frozen comes to nothing then.
 """
 
+import os
 import threading
 import uuid
 from collections import defaultdict
@@ -58,7 +59,10 @@ class DynamoDBStore:
         self._table = Table(name, region, account)
         self._lease = lease
         self._margin = lease / 5
-        self._owner = uuid.uuid4().hex
+        # https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html
+        build = os.environ.get("CODEBUILD_BUILD_ID")
+        self._owner = "/".join(filter(None, [build, uuid.uuid4().hex]))
+        self._buried: set[str] = set()
         self._numbers = count(1)
         self._written: dict[Key, Item] = {}
         self._due: dict[Key, Item] = {}
@@ -106,6 +110,10 @@ class DynamoDBStore:
 
         for work in (self._beat, self._watch):
             threading.Thread(target=work, args=[lost_once], daemon=True).start()
+
+    def bury(self, build: str) -> None:
+        """Take the processes of this build for dead, whatever lease they have."""
+        self._buried.add(build)
 
     def is_lost(self) -> bool:
         """Whether another process has taken something over, or may by now."""
@@ -231,8 +239,9 @@ class DynamoDBStore:
     def _read(self, key: Key, attributes: Any) -> Item:
         if not attributes:
             return Item(Record(key))
+        now = self._table.clock.now()
         try:
-            return items.read(attributes, self._owner, self._table.clock.now(), self._margin)
+            return items.read(attributes, self._owner, now, self._margin, self._buried)
         except (ValueError, TypeError, KeyError) as error:
             raise JournalProblem(
                 f"the journal {self._table} cannot be used: its item for {key.record_id} is none "
@@ -245,17 +254,7 @@ class DynamoDBStore:
         for _ in range(ROUNDS):
             began, now = steady(), self._table.clock.now()
             found = []
-            parameters: dict[str, Any] = {
-                "IndexName": "due",
-                "KeyConditionExpression": "#destination = :destination",
-                "ExpressionAttributeNames": {"#destination": "destination"},
-                "ExpressionAttributeValues": {":destination": {"S": destination}},
-            }
-            if only_due:
-                parameters["KeyConditionExpression"] += " AND #due_at <= :now"
-                parameters["ExpressionAttributeNames"]["#due_at"] = "due_at"
-                parameters["ExpressionAttributeValues"][":now"] = {"N": f"{now:.3f}"}
-            for attributes in self._pages(parameters):
+            for attributes in self._pages(items.query(destination, now if only_due else None)):
                 record_id = attributes["record"]["S"].partition("#")[2]
                 try:
                     found.append(self._read(Key(record_id, destination), attributes))

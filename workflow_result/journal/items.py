@@ -8,7 +8,7 @@ reported. Times are in seconds since 1970.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -30,7 +30,7 @@ KEEP_SECONDS = 90 * 24 * 60 * 60
 """For how long it is known that a result was reported."""
 
 NEVER = 10**12
-"""`due_at` of what is not sent any more, but kept for a person to look at."""
+"""`due_at` of what `moves.claim` has nothing to do for: what waits, or was refused."""
 
 ATTRIBUTES = (
     *("version", "by", "state", "operation", "status", "digest", "idempotency_token", "region"),
@@ -62,11 +62,33 @@ def item_key(key: Key) -> dict[str, Any]:
     return {"record": {"S": f"{key.destination}#{key.record_id}"}}
 
 
-def read(attributes: Mapping[str, Any], owner: str, now: float, margin: float) -> Item:
+def query(destination: str, until: float | None) -> dict[str, Any]:
+    """Return the parameters of a `Query` for what is not reported, or due by `until` alone."""
+    condition, names = "#destination = :destination", {"#destination": "destination"}
+    values = {":destination": {"S": destination}}
+    if until is not None:
+        condition, names["#due_at"] = f"{condition} AND #due_at <= :now", "due_at"
+        values[":now"] = {"N": f"{until:.3f}"}
+    return {
+        "IndexName": "due",
+        "KeyConditionExpression": condition,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+    }
+
+
+def read(
+    attributes: Mapping[str, Any],
+    owner: str,
+    now: float,
+    margin: float,
+    buried: Collection[str] = (),
+) -> Item:
     """Return the item with these attributes, as the process sees it that owns things as `owner`.
 
     Another one that was to be alive until a lease is alive for `margin` seconds more, in which it
-    may still stop. Raises ValueError, TypeError or KeyError where it is no item of this program.
+    may still stop; not where its build, which its name begins with, is among the `buried`. Raises
+    ValueError, TypeError or KeyError where it is no item of this program.
     """
     values = {name: _deserialize(value) for name, value in attributes.items()}
     destination, _, record_id = str(values["record"]).partition("#")
@@ -77,9 +99,14 @@ def read(attributes: Mapping[str, Any], owner: str, now: float, margin: float) -
         worker = None
         if by == owner:
             worker = Worker.OWN
-        elif by and now < lease + margin:
+        elif by and now < lease + margin and by.partition("/")[0] not in buried:
             worker = Worker.OTHER
-        gone = values["state"] == State.RUNNING and not worker
+        phase = Phase(values["phase"]) if "phase" in values else None
+        gone_since = None
+        if values["state"] == State.RUNNING and not worker:
+            gone_since = lease + margin if by else lease
+            if phase == Phase.WAITING:
+                gone_since = None if by else lease or None
         work = Work(
             digest=values["digest"],
             state=State(values["state"]),
@@ -90,10 +117,10 @@ def read(attributes: Mapping[str, Any], owner: str, now: float, margin: float) -
             since=float(values["since"]),
             tries=int(values["tries"]),
             last_error=values.get("last_error"),
-            phase=Phase(values["phase"]) if "phase" in values else None,
+            phase=phase,
             content=_content(values["body"]) if "body" in values else None,
             worker=worker,
-            gone_since=(lease + margin if by else lease) if gone else None,
+            gone_since=gone_since,
         )
     if told := values.get("reported"):
         texts = {
@@ -178,7 +205,7 @@ def _content(body: Any) -> str | None:
 
 def _due_at(work: Work, item: Item, margin: float) -> float:
     """When `moves.claim` may have something to do."""
-    if work.state == State.REFUSED:
+    if work.state == State.REFUSED or work.phase == Phase.WAITING:
         return NEVER
     gone = item.lease + margin if item.owner else item.lease
     if work.state == State.OWED:

@@ -36,7 +36,7 @@ def stands_against_run(entry: Entry, request: Request) -> bool:
         return True
     if entry.state == State.OWED:
         return not entry.presumed or entry.held
-    return entry.state != State.DIED
+    return entry.state not in (State.DIED, State.WAITING)
 
 
 def stands_against_result(entry: Entry, request: Request) -> bool:
@@ -63,8 +63,9 @@ def begin(record: Record, now: float, request: Request, region: str | None) -> t
         if known and stands_against_run(known, request):
             return record, known
     if entry and entry.state == State.OWED:
-        return _entered(record, now, request, region, State.OWED, Phase.APPLYING)
-    return _entered(record, now, request, region, State.RUNNING, Phase.PREPARING)
+        return entered(record, now, request, region, State.OWED, Phase.APPLYING)
+    new, run = entered(record, now, request, region, State.RUNNING, Phase.PREPARING)
+    return new, replace(run, waited=entry is not None and entry.state == State.WAITING)
 
 
 def applying(record: Record, now: float, run: Entry) -> tuple[Record, bool]:
@@ -76,7 +77,12 @@ def applying(record: Record, now: float, run: Entry) -> tuple[Record, bool]:
 
 
 def abandon(record: Record, now: float, run: Entry) -> tuple[Record, None]:
-    """This process's `run` is struck off: nobody owes anything for it."""
+    """This process's `run` is struck off: nobody owes anything for it.
+
+    It is given back where nobody brings its message again.
+    """
+    if run.waited:
+        return give_back(record, now, run)
     return (replace(record, work=None) if _is_own_run(record.work, run) else record), None
 
 
@@ -109,7 +115,7 @@ def owe(
     for known in (entry, reported):
         if known and stands_against_result(known, request):
             return record, known
-    return _entered(record, now, request, region, State.OWED, None)
+    return entered(record, now, request, region, State.OWED, None)
 
 
 def settle(record: Record, now: float, entry: Entry) -> tuple[Record, None]:
@@ -121,7 +127,8 @@ def settle(record: Record, now: float, entry: Entry) -> tuple[Record, None]:
     # It was struck off meanwhile, or another result has its place: that is not sent first.
     if record.reported:
         return record, None
-    still = None if work and work.state == State.REFUSED else work
+    is_over = work and (work.state == State.REFUSED or work.phase == Phase.WAITING)
+    still = None if is_over else work
     return replace(record, work=still, reported=told), None
 
 
@@ -205,9 +212,12 @@ def look(record: Record, now: float) -> tuple[Record, Entry | None]:
 
 
 def forget(record: Record, now: float) -> tuple[Record, Entry | None]:
-    """What is refused or owed and nobody works on is struck off. Tells what was there."""
+    """What is refused or owed and nobody works on is struck off. Tells what was there.
+
+    An order that waits stays: its message is nowhere else.
+    """
     entry = record.entry(now)
-    if entry and not (entry.held or entry.own):
+    if entry and entry.state != State.WAITING and not (entry.held or entry.own):
         return replace(record, work=None), entry
     return record, entry or record.reported_entry()
 
@@ -217,19 +227,21 @@ def _is_own_run(work: Work | None, run: Entry) -> TypeGuard[Work]:
         work is not None
         and work.digest == run.digest
         and work.state == State.RUNNING
+        and work.phase != Phase.WAITING
         and work.worker == Worker.OWN
     )
 
 
-def _entered(
+def entered(
     record: Record,
     now: float,
     request: Request,
     region: str | None,
     state: State,
     phase: Phase | None,
+    content: str | None = None,
 ) -> tuple[Record, Entry]:
-    """Enter what this process works on from now on."""
+    """Enter what this process works on from now on; its `content` is that of the request, else."""
     members, old = request.members, record.work
     digest = digest_for(request, record.key.destination)
     same = old if old and old.digest == digest else None
@@ -244,7 +256,7 @@ def _entered(
         tries=same.tries if same else 0,
         last_error=same.last_error if same else None,
         phase=phase,
-        content=json.dumps(dict(members)),
+        content=content or json.dumps(dict(members)),
         worker=Worker.OWN,
     )
     entered = replace(record, work=work)

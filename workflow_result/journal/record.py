@@ -4,6 +4,7 @@ Here are the states, once for every store:
 
     (nothing) --begin--> running --owe--> owed --settle--> reported
     (nothing) -----------owe------------> owed --refuse--> refused
+    (nothing) --wait--> waiting --begin--> running
 
 `running` is a Terraform run that goes on; its entry already holds the request that is owed should
 its process die: FAILED. `applying` notes that it has begun to change things, `abandon` strikes it
@@ -13,6 +14,11 @@ person to look at. `reported` holds only that it was reported, and as what.
 A run whose process died while it applied is owed, and that FAILED is `presumed`. One that died
 before has `died`: its message may be run again. Where that does not come within
 `RETURN_SECONDS` after it is known to be dead, it is owed and presumed, too.
+
+`waiting` is an order that no run has begun for: its entry holds the message, for a build that is to
+carry it out. Stores keep it as `running` in a phase of its own. Whoever asks for a build works on
+it meanwhile (`take`, `asked`); a run may begin all the same. Nobody brings the message again once
+it is here, so that a run which began with it is not abandoned, but given back, as if it had died.
 
 For a record that was reported another result can be owed; meanwhile it counts as reported, too, and
 goes on to when the other one is refused or forgotten.
@@ -30,10 +36,17 @@ DESTINATIONS = ("aws", "sandbox")
 RETURN_SECONDS = 15 * 60
 """How long a message may take to come again whose run died before it applied anything."""
 
+LOOK_SECONDS = 15 * 60
+"""How long a build that was asked for is waited for before somebody looks what became of it."""
+
 
 class State(StrEnum):
-    """What the journal has of a record. No store keeps `DIED`: it follows from who is alive."""
+    """What the journal has of a record.
 
+    No store keeps `DIED`, which follows from who is alive, or `WAITING`, which is a phase.
+    """
+
+    WAITING = "waiting"
     RUNNING = "running"
     DIED = "died"
     OWED = "owed"
@@ -42,8 +55,9 @@ class State(StrEnum):
 
 
 class Phase(StrEnum):
-    """How far a run came."""
+    """How far an order came."""
 
+    WAITING = "waiting"
     PREPARING = "preparing"
     APPLYING = "applying"
 
@@ -79,8 +93,9 @@ class Work:
     """What is not reported of a record.
 
     `digest` tells the request and its destination, `content` is its JSON: None where it was not
-    read, or cannot be. `phase` is None where the result was told. `since` and `gone_since`, from
-    when on the run is known to be dead, are in seconds since 1970.
+    read, or cannot be. Of an order that waits it is a `Waiting`. `phase` is None where the
+    result was told. `since` is in seconds since 1970, and so is `gone_since`: from when on the run
+    is known to be dead; of an order that waits, when a build was asked for.
     """
 
     digest: str
@@ -101,11 +116,20 @@ class Work:
         """Return the state it counts as, and whether its result is presumed."""
         if self.state != State.RUNNING:
             return self.state, self.phase is not None
+        if self.phase == Phase.WAITING:
+            return State.WAITING, False
         if self.worker:
             return State.RUNNING, False
         gone = 0.0 if self.gone_since is None else now - self.gone_since
         may_return = self.phase == Phase.PREPARING and gone < RETURN_SECONDS
         return (State.DIED, False) if may_return else (State.OWED, True)
+
+    def is_to_be_seen_to(self, now: float) -> bool:
+        """Whether nobody has asked for a build for this order that waits, or long ago."""
+        if self.worker:
+            return False
+        # The clock may have been set back.
+        return self.gone_since is None or not 0 <= now - self.gone_since < LOOK_SECONDS
 
 
 @dataclass(frozen=True)
@@ -114,7 +138,9 @@ class Entry:
 
     `digest` tells the request and its destination; `since` is in seconds since 1970; `status` is
     empty where it was reported by an older version. `presumed`: what is owed, or was refused, is
-    the FAILED of a run that died. `own`: this process works on it; `held`: another one does.
+    the FAILED of a run that died. `own`: this process works on it; `held`: another one does. `due`:
+    it waits, and it is time to see to a build for it. `waited`: a run that began with the message
+    of an order that waited.
     """
 
     digest: str
@@ -131,6 +157,8 @@ class Entry:
     presumed: bool = False
     own: bool = False
     held: bool = False
+    due: bool = False
+    waited: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +190,7 @@ class Record:
             presumed=presumed,
             own=work.worker == Worker.OWN,
             held=work.worker == Worker.OTHER,
+            due=state == State.WAITING and work.is_to_be_seen_to(now),
         )
 
     def reported_entry(self) -> Entry | None:

@@ -67,7 +67,7 @@ def as_record(
     reported = [_reported(row) for row in rows if row.state == State.REPORTED]
 
     def rank(work: Work) -> tuple[int, float]:
-        order = [State.RUNNING, State.OWED, State.DIED, State.REFUSED]
+        order = [State.RUNNING, State.WAITING, State.OWED, State.DIED, State.REFUSED]
         state, presumed = work.seen(now)
         return 2 * order.index(state) + presumed, work.since
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from workflow_result.journal.database import PADDING, Database, is_out_of_space
-from workflow_result.journal.record import Key, Record, Reported, State, Work, Worker
+from workflow_result.journal.record import Key, Phase, Record, Reported, State, Work, Worker
 from workflow_result.journal.rows import COLUMNS, Row, as_record, as_row
 from workflow_result.journal.store import JournalProblem, Move
 
@@ -81,6 +81,7 @@ class SQLiteStore:
             (record.work.since, record.key)
             for record in records
             if record.work and not record.work.worker and record.work.state != State.REFUSED
+            if record.work.phase != Phase.WAITING
         ]
         return [key for _, key in sorted(free) if key.destination == destination]
 
@@ -103,6 +104,9 @@ class SQLiteStore:
 
     def stay_alive(self, _: Callable[[str], None]) -> None:
         """The kernel keeps the lock as long as this process lives."""
+
+    def bury(self, build: str) -> None:
+        """The kernel knows who is alive."""
 
     def is_lost(self) -> bool:
         """Nobody takes a lock away."""

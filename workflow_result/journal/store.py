@@ -67,6 +67,9 @@ class Store(Protocol):
         `lost` is called, from another thread, with the reason where that is not certain any more.
         """
 
+    def bury(self, build: str) -> None:
+        """Take the processes of this build of CodeBuild for dead: it has ended."""
+
     def is_lost(self) -> bool:
         """Whether others may take this process for dead by now."""
 
