@@ -24,12 +24,12 @@ _ARTICLES = {"provision": "a", "update": "an", "terminate": "a"}
 class Reporter:
     """Reports results with a journal where there is one, and all the same where there is none.
 
-    `open_journal` returns it. Raises `JournalProblem` where others can get at the journal. Every
+    `open_journal` returns it, or is None. Raises `JournalProblem` where others can get at it. Every
     other fault of it is told as a warning: the result is worth more than the journal. Only a run is
     not begun where a journal that machines share cannot be used: another one may be at it.
     """
 
-    def __init__(self, open_journal: Callable[[], Journal], delivery: Delivery) -> None:
+    def __init__(self, open_journal: Callable[[], Journal] | None, delivery: Delivery) -> None:
         self.delivery = delivery
         self.is_owed = False
         """Whether the result is in the journal, to be delivered from there."""
@@ -41,7 +41,7 @@ class Reporter:
         self._stopped = False
         self._warned = False
         with self._without_journal():
-            self._journal = open_journal()
+            self._journal = open_journal and open_journal()
 
     def begin(self, if_it_dies: Request, lost: Callable[[str], None]) -> Entry | None:
         """Enter a run: `if_it_dies` is owed if this process ends before `report`.

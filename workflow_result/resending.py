@@ -3,7 +3,7 @@
 import gc
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -25,19 +25,26 @@ TRIES = 30
 """How often a result may be throttled, while others are taken, before it is left owed."""
 
 
-def resend(journal: Journal, delivery: Delivery, region: str | None, *, progress: bool) -> ExitCode:
+def resend(
+    journal: Journal,
+    delivery: Delivery,
+    region: str | None,
+    *,
+    progress: bool,
+    is_over: Callable[[], bool] = lambda: False,
+) -> ExitCode:
     """Send everything that is owed to the destination of `delivery`, in `region` or else in the
     region that it is meant for.
 
-    What is throttled is sent again, more slowly, and left owed where that does not end. `delivery`
-    has to have been made for `AT_MOST` at once.
+    What is throttled is sent again, more slowly, and left owed where that does not end. So is what
+    is left once `is_over` says so. `delivery` has to have been made for `AT_MOST` at once.
 
     Says in one line what became of it; with `progress` also what happens meanwhile. Returns
     REFUSED where Service Catalog refused one, since that is told only once; else NOT_DELIVERED
     where one is still owed, else DONE.
     """
     gc.enable()  # unlike the other commands, this one may have thousands of calls to make
-    resending = _Resending(journal, delivery, region, progress)
+    resending = _Resending(journal, delivery, region, progress, is_over)
     resending.send_all()
     entries = journal.pending()
     destinations = [entry.destination for entry in entries if entry.state == State.OWED]
@@ -80,11 +87,17 @@ class _Resending:
     """
 
     def __init__(
-        self, journal: Journal, delivery: Delivery, region: str | None, progress: bool
+        self,
+        journal: Journal,
+        delivery: Delivery,
+        region: str | None,
+        progress: bool,
+        is_over: Callable[[], bool],
     ) -> None:
         self._journal = journal
         self._delivery = delivery
         self._region = region
+        self._is_over = is_over
         self._total = _free(journal.pending(), delivery.destination) if progress else None
         self._claimed = iter(journal.claim(delivery.destination))
         self._again: deque[_Result] = deque()
@@ -154,6 +167,8 @@ class _Resending:
         return self._region or result.entry.region
 
     def _next(self) -> _Result | None:
+        if self._is_over():
+            return None
         # In turns: what is always throttled shall not keep the rest back.
         self._turn_of_again = not self._turn_of_again
         if self._again and self._turn_of_again:

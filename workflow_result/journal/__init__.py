@@ -72,13 +72,21 @@ class Journal:
             if taken and (entry := record.entry(0)):
                 yield entry, Waiting.of(record.work)
 
-    def asked(self, order: Entry, build: str | None = None, cause: str | None = None) -> bool:
+    def asked(
+        self,
+        order: Entry,
+        build: str | None = None,
+        cause: str | None = None,
+        *,
+        refused: bool = False,
+    ) -> bool:
         """Note which `build` was asked for, for this process's `order`, or why there is none.
 
-        Returns whether the order was this process's to see to: a run may have begun for it.
+        `refused`: none was started though there is room. Returns whether the order was this
+        process's to see to: a run may have begun for it.
         """
         cause = cause and _shown(cause)
-        move = partial(waiting.asked, order=order, build=build, cause=cause)
+        move = partial(waiting.asked, order=order, build=build, cause=cause, refused=refused)
         return self._one(_key_of(order), move)
 
     def waiting(self, record_id: str, destination: str) -> bytes | None:

@@ -13,15 +13,17 @@ class Waiting:
     """What the content of an order that waits holds.
 
     `message` is the operation message as it came, WorkflowToken and all; `build` the one that was
-    asked for to carry it out, by CodeBuild's id, or None.
+    asked for to carry it out, by CodeBuild's id, or None. `refused_since`: since when a build is
+    refused each time, though there is room; in seconds since 1970.
     """
 
     message: str = field(repr=False)
     build: str | None = None
+    refused_since: float | None = None
 
     def content(self) -> str:
         """Return it as JSON."""
-        return json.dumps({"message": self.message, "build": self.build})
+        return json.dumps(vars(self))
 
     @classmethod
     def of(cls, work: Work | None) -> "Waiting | None":
@@ -60,12 +62,13 @@ def take(record: Record, now: float) -> tuple[Record, bool]:
 
 
 def asked(
-    record: Record, now: float, order: Entry, build: str | None, cause: str | None
+    record: Record, now: float, order: Entry, build: str | None, cause: str | None, refused: bool
 ) -> tuple[Record, bool]:
     """A build was asked for, for this process's `order`, which waits: it is `build`.
 
-    Where that is None there is none, and `cause` says why: it is asked for again. Tells whether the
-    order is still this process's to see to; nothing changes where it is not.
+    Where that is None there is none, and `cause` says why: it is asked for again. `refused`: though
+    there is room. Tells whether the order is still this process's to see to; nothing changes where
+    it is not.
     """
     work = record.work
     if not (
@@ -75,12 +78,15 @@ def asked(
         and work.worker == Worker.OWN
     ):
         return record, False
-    waiting = Waiting.of(work)
+    content = work.content
+    if waiting := Waiting.of(work):
+        since = (waiting.refused_since or now) if refused else None
+        content = replace(waiting, build=build, refused_since=since).content()
     work = replace(
         work,
         worker=None,
         gone_since=now if build else None,
-        content=replace(waiting, build=build).content() if waiting else work.content,
+        content=content,
         last_error=cause,
         tries=work.tries + (cause is not None),
     )

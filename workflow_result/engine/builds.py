@@ -1,0 +1,263 @@
+"""Orders that wait for a build: started, looked for, and ended where their build has ended.
+
+The journal has each order from when its message was taken. Nothing here decides by itself that an
+order has not ended: see `journal.waiting` and `journal.moves` for what stands against what.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from workflow_result.delivery import Delivery
+from workflow_result.engine import message as messages
+from workflow_result.engine.codebuild import Build, CodeBuild, NotStarted
+from workflow_result.engine.message import Message, Unusable
+from workflow_result.engine.order import end_failed
+from workflow_result.failure_reason import fit
+from workflow_result.journal import Journal
+from workflow_result.journal.record import Entry, State
+from workflow_result.journal.store import JournalProblem
+from workflow_result.journal.waiting import Waiting
+from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.reporting import Reporter
+from workflow_result.request import Draft, Request, check
+
+REFUSED_SECONDS = 60 * 60
+"""How long CodeBuild may refuse a build for an order, though there is room, before it is FAILED:
+whoever runs the engine has that time to set it up again. For want of room it waits without end."""
+
+ENOUGH = 20.0
+"""Seconds that a function has to have left to begin another order."""
+
+_AGAIN = "Order it again; where that happens twice, tell whoever runs the engine."
+
+NEVER_BEGUN = f"The engine did not begin this order. Nothing was run. {_AGAIN}"
+NEVER_TAKEN = (
+    "The engine could not take this order from its queue, though it tried several times. Nothing "
+    f"was run. {_AGAIN}"
+)
+_NO_TIME = "the function had no time left"
+
+
+@dataclass
+class Builds:
+    """Sees to orders in the `journal`, with builds of `codebuild`; reports through `delivery`.
+
+    `time_left` says how many seconds are left for that, `now` what time it is, in seconds since
+    1970. Not for use from several threads.
+    """
+
+    journal: Journal
+    delivery: Delivery
+    codebuild: CodeBuild
+    time_left: Callable[[], float]
+    now: Callable[[], float] = time.time
+    _own: list[tuple[Entry, Waiting]] = field(default_factory=list)
+    _no_room: str | None = None
+    """Why no more builds are asked for."""
+
+    # --- messages ---------------------------------------------------------------------------
+
+    def take(self, body: str) -> None:
+        """Enter the order of a message: `start` asks for its build. A duplicate changes nothing.
+
+        An order whose message is wrong is ended. Raises `Problem` where the message has to come
+        again, or (INVALID) cannot be answered.
+        """
+        message = _read(body)
+        if isinstance(message, Unusable):
+            self._end(message)
+            return
+        request = message.result([], NEVER_BEGUN)
+        try:
+            entry = self.journal.wait(
+                request, self.delivery.destination, self.delivery.region, body
+            )
+        except JournalProblem:
+            self.journal.wait_no_longer()  # one wait is enough for all messages
+            raise
+        if entry.operation != message.operation:
+            line = f"{entry.record_id}: the journal has it as {entry.operation}, not as "
+            raise Problem(ExitCode.INVALID, f"{line}{message.operation}: nothing was started")
+        if entry.own and entry.state == State.WAITING:
+            self._own.append((entry, Waiting(body)))
+        else:
+            say(f"{entry.record_id}: {entry.state} already, nothing was started")
+
+    def dead_letter(self, body: str) -> None:
+        """End an order FAILED whose message is in the dead-letter queue, and that nobody sees to.
+
+        Raises `Problem` where the message has to stay there: it cannot be answered (INVALID), or
+        the journal cannot be used.
+        """
+        message = _read(body)
+        record_id = _record_id(message)
+        if found := self.journal.look(record_id, self.delivery.destination):
+            entry, _ = found
+            is_left = entry.state == State.OWED and entry.presumed and not entry.held
+            if entry.state != State.DIED and not is_left:
+                say(f"{record_id}: {entry.state}, its message in the dead-letter queue is nothing")
+                return
+        if isinstance(message, Message):
+            message = Unusable(message.result([], NEVER_TAKEN), ())
+        self._end(message)
+
+    # --- builds -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Ask for builds for what is due, oldest first, and for what this process has taken.
+
+        An order whose build has ended without beginning it is ended; one that waits for its build
+        waits on. Ends when there is no room for more builds, or no time.
+        """
+        try:
+            due = [entry for entry in self.journal.pending() if entry.due]
+            mine = [e for e in due if e.destination == self.delivery.destination]
+            for entry, waiting in self.journal.take(mine):
+                self._see_to(entry, waiting)
+                if self._is_over():
+                    break
+        except JournalProblem as problem:
+            say(f"warning: {problem.lines[0]}", Style.YELLOW)
+            self.journal.wait_no_longer()
+        for entry, waiting in self._own:
+            self._is_over()
+            try:
+                self._start(entry, waiting)
+            except JournalProblem as problem:  # due again, once nobody claims it any more
+                say(f"warning: {problem.lines[0]}", Style.YELLOW)
+        self._own.clear()
+
+    def ended(self, build: Build) -> None:
+        """See to the order of a build that has ended: it is FAILED where it has no result.
+
+        Raises `JournalProblem`.
+        """
+        if not (build.record and build.has_ended):
+            return
+        place = build.record, self.delivery.destination
+        before = self.journal.look(*place)
+        self.journal.bury(build.id)
+        after = self.journal.look(*place)
+        if not (before and after):
+            return
+        entry, content = after
+        if entry.state == State.WAITING:
+            its = isinstance(content, Waiting) and content.build in (None, build.id)
+            if its and not build.found_no_room:  # else `start` finds it when it is due
+                self._fail(entry, content, _never_began(build))
+        elif before[0].held and not entry.held and isinstance(content, Request):
+            if entry.state == State.DIED or entry.presumed:
+                content = _with_reason(content, _ended_early(build, entry))
+            try:
+                Reporter(lambda: self.journal, self.delivery).report(content)
+            except Problem as problem:  # owed, or somebody else sees to it
+                _tell(problem)
+
+    def _is_over(self) -> bool:
+        if not self._no_room and self.time_left() < ENOUGH:
+            self._no_room = _NO_TIME
+        return self._no_room is not None
+
+    def _see_to(self, entry: Entry, waiting: Waiting | None) -> None:
+        """See to an order that is this process's now, whatever was asked for before."""
+        if waiting is None:
+            cause = "its message in the journal is damaged"
+            say(f"error: {entry.record_id}: {cause}: end it by hand", Style.RED)
+            self.journal.asked(entry, cause=cause)
+            return
+        if waiting.build:
+            try:
+                build = self.codebuild.look(waiting.build)
+            except NotStarted as error:
+                self.journal.asked(entry, waiting.build, error.cause)
+                return
+            if build and not build.has_ended:
+                self.journal.asked(entry, waiting.build)
+                return
+            if build and not build.found_no_room:
+                self._fail(entry, waiting, _never_began(build))
+                return
+        self._start(entry, waiting)
+
+    def _start(self, entry: Entry, waiting: Waiting) -> None:
+        """Ask for a build for an order that is this process's."""
+        if self._no_room:
+            self.journal.asked(entry, cause=self._no_room)
+            return
+        try:
+            build = self.codebuild.start(entry.record_id, entry.idempotency_token)
+        except NotStarted as error:
+            since = waiting.refused_since if error.refused else None
+            if since is not None and self.now() - since >= REFUSED_SECONDS:
+                reason = f"The engine could not start a build for this order: {error.cause}."
+                self._fail(entry, waiting, f"{reason} Nothing was run. {_AGAIN}")
+                return
+            kind = "error" if error.refused else "warning"
+            line = f"{kind}: {entry.record_id} waits, no build was started: {error.cause}"
+            say(line, Style.RED if error.refused else Style.YELLOW)
+            if not error.refused:
+                self._no_room = error.cause
+            self.journal.asked(entry, cause=error.cause, refused=error.refused)
+            return
+        say(f"{entry.record_id}: {build} carries it out")
+        self.journal.asked(entry, build)
+
+    # --- FAILED -----------------------------------------------------------------------------
+
+    def _fail(self, entry: Entry, content: Waiting | Request | None, reason: str) -> None:
+        """End an order that waits."""
+        if not isinstance(content, Waiting):
+            return
+        message = _read(content.message)
+        if isinstance(message, Message):
+            message = Unusable(message.result([], fit(reason)[0]), ())
+        try:
+            self._end(message)
+        except Problem as problem:  # it waits still, and is due again
+            _tell(problem)
+
+    def _end(self, message: Unusable) -> None:
+        """Report an order FAILED, or have the journal owe that.
+
+        Raises `Problem` where neither comes about, nor anybody else sees to it.
+        """
+        try:
+            end_failed(message, Reporter(lambda: self.journal, self.delivery))
+        except Problem as problem:
+            _tell(problem)
+            found = self.journal.look(_record_id(message), self.delivery.destination)
+            if found is None or found[0].state in (State.WAITING, State.DIED):
+                raise
+
+
+def _read(body: str) -> Message | Unusable:
+    return messages.read(body.encode("utf-8", "surrogatepass"))
+
+
+def _record_id(message: Message | Unusable) -> str:
+    if isinstance(message, Message):
+        return message.record_id
+    record_id: str = message.request.members["RecordId"]
+    return record_id
+
+
+def _never_began(build: Build) -> str:
+    return f"The build for this order {build.ending()}. Nothing was run. {_AGAIN}"
+
+
+def _ended_early(build: Build, run: Entry) -> str:
+    came = "how far Terraform came is not known" if run.presumed else "nothing was applied"
+    return f"The build that carried out this order {build.ending()}, so {came}."
+
+
+def _with_reason(request: Request, reason: str) -> Request:
+    """The same result, for another reason."""
+    members = dict(request.members) | {"FailureReason": fit(reason)[0]}
+    members.pop("IdempotencyToken")
+    return check(Draft(members), request.operation)
+
+
+def _tell(problem: Problem) -> None:
+    for line in problem.lines:
+        say(f"warning: {line}", Style.YELLOW)
