@@ -75,7 +75,7 @@ def waits(record: Record = NOTHING) -> tuple[Record, Entry]:
 def asked(build: str | None) -> Record:
     """The same, once a build was asked for."""
     record, order = waits()
-    return waiting.asked(record, NOW, order, build, None if build else "No room")[0]
+    return waiting.asked(record, NOW, order, build, None if build else "No room", False)[0]
 
 
 def work_of(record: Record) -> Work:
@@ -293,12 +293,12 @@ class TestTakeAndAsked:
         record, order = waits()
         record = of_another(record)
         assert waiting.take(record, NOW) == (record, False)
-        assert waiting.asked(record, NOW, order, "build:1", None) == (record, False)
+        assert waiting.asked(record, NOW, order, "build:1", None, False) == (record, False)
 
     def test_run_that_has_begun_meanwhile_goes_on(self) -> None:
         record, order = waits()
         running, _ = begun(record)
-        assert waiting.asked(running, NOW, order, "build:1", None) == (running, False)
+        assert waiting.asked(running, NOW, order, "build:1", None, False) == (running, False)
 
     def test_run_that_began_with_its_message_is_given_back_not_abandoned(self) -> None:
         """Nobody brings that message again."""
