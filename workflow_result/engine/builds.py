@@ -26,6 +26,9 @@ REFUSED_SECONDS = 60 * 60
 """How long CodeBuild may refuse a build for an order, though there is room, before it is FAILED:
 whoever runs the engine has that time to set it up again. For want of room it waits without end."""
 
+REFUSALS = 10
+"""How often it has to be refused in that time: one that is seldom tried is not given up early."""
+
 ENOUGH = 20.0
 """Seconds that a function has to have left to begin another order."""
 
@@ -188,8 +191,8 @@ class Builds:
         try:
             build = self.codebuild.start(entry.record_id, entry.idempotency_token)
         except NotStarted as error:
-            since = waiting.refused_since if error.refused else None
-            if since is not None and self.now() - since >= REFUSED_SECONDS:
+            since = waiting.refused_since if waiting.refusals >= REFUSALS else None
+            if error.refused and since is not None and self.now() - since >= REFUSED_SECONDS:
                 reason = f"The engine could not start a build for this order: {error.cause}."
                 self._fail(entry, waiting, f"{reason} Nothing was run. {_AGAIN}")
                 return

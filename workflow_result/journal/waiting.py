@@ -14,12 +14,13 @@ class Waiting:
 
     `message` is the operation message as it came, WorkflowToken and all; `build` the one that was
     asked for to carry it out, by CodeBuild's id, or None. `refused_since`: since when a build is
-    refused each time, though there is room; in seconds since 1970.
+    refused each time, though there is room, in seconds since 1970, and `refusals` how often.
     """
 
     message: str = field(repr=False)
     build: str | None = None
     refused_since: float | None = None
+    refusals: int = 0
 
     def content(self) -> str:
         """Return it as JSON."""
@@ -80,8 +81,11 @@ def asked(
         return record, False
     content = work.content
     if waiting := Waiting.of(work):
-        since = (waiting.refused_since or now) if refused else None
-        content = replace(waiting, build=build, refused_since=since).content()
+        since, refusals = (
+            (waiting.refused_since or now, waiting.refusals + 1) if refused else (None, 0)
+        )
+        waiting = replace(waiting, build=build, refused_since=since, refusals=refusals)
+        content = waiting.content()
     work = replace(
         work,
         worker=None,
