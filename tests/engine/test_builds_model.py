@@ -242,7 +242,7 @@ class Orders(RuleBasedStateMachine):
     def dead_letter_function(self, fault: str | None, at: int) -> None:
         letter = self.dead[0]
         found = self.journal().look(letter.order.record, "aws")
-        if not found or found[0].state == State.DIED or found[0].presumed:
+        if not found or found.state == State.DIED or found.presumed:
             letter.order.excused = True
         if self.function(lambda builds: builds.dead_letter(letter.order.body), fault, at):
             self.dead.pop(0)
@@ -291,7 +291,6 @@ class Orders(RuleBasedStateMachine):
         if not (run.own and run.state == State.RUNNING):
             build.state = "FAILED"
             return
-        assert run.waited
         build.run, build.message = run, message
 
     @rule(
@@ -310,7 +309,7 @@ class Orders(RuleBasedStateMachine):
         else:
             self.order_of(build).excused = True
             if how == "gives up":  # before it applied anything
-                build.journal.abandon(build.run)
+                build.journal.give_back(build.run)
             build.state = "STOPPED" if how == "is stopped" else "FAILED"
         self.table.world.run()
 

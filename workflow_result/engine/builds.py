@@ -95,8 +95,7 @@ class Builds:
         """
         message = _read(body)
         record_id = _record_id(message)
-        if found := self.journal.look(record_id, self.delivery.destination):
-            entry, _ = found
+        if entry := self.journal.look(record_id, self.delivery.destination):
             is_left = entry.state == State.OWED and entry.presumed and not entry.held
             if entry.state != State.DIED and not is_left:
                 say(f"{record_id}: {entry.state}, its message in the dead-letter queue is nothing")
@@ -141,15 +140,17 @@ class Builds:
         place = build.record, self.delivery.destination
         before = self.journal.look(*place)
         self.journal.bury(build.id)
-        after = self.journal.look(*place)
-        if not (before and after):
+        entry, content = self.journal.content(*place)
+        if not (before and entry):
             return
-        entry, content = after
         if entry.state == State.WAITING:
             its = isinstance(content, Waiting) and content.build in (None, build.id)
             if its and not build.found_no_room:  # else `start` finds it when it is due
                 self._fail(entry, content, _never_began(build))
-        elif before[0].held and not entry.held and isinstance(content, Request):
+            return
+        # What died before it applied was most likely its run, and nobody brings the message again.
+        its = before.held or entry.state == State.DIED
+        if its and not entry.held and isinstance(content, Request):
             if entry.state == State.DIED or entry.presumed:
                 content = _with_reason(content, _ended_early(build, entry))
             try:
@@ -229,8 +230,8 @@ class Builds:
             end_failed(message, Reporter(lambda: self.journal, self.delivery))
         except Problem as problem:
             _tell(problem)
-            found = self.journal.look(_record_id(message), self.delivery.destination)
-            if found is None or found[0].state in (State.WAITING, State.DIED):
+            entry = self.journal.look(_record_id(message), self.delivery.destination)
+            if entry is None or entry.state in (State.WAITING, State.DIED):
                 raise
 
 

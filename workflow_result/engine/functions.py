@@ -6,7 +6,7 @@ their builds (WORKFLOW_RESULT_BUILD_PROJECT). No event is logged: it may hold a 
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,6 @@ def notify(event: Event, context: Any) -> None:
     one that the state machine tries again for, unless the result was refused for good.
     """
     from workflow_result.engine import notices
-    from workflow_result.journal.record import digest_for
     from workflow_result.reporting import Reporter
 
     request = notices.read(event, os.environ.get(notices.OPERATION_VARIABLE))
@@ -105,17 +104,13 @@ def notify(event: Event, context: Any) -> None:
     if os.environ.get(JOURNAL_VARIABLE):
         journal = open_journal(_table(), delivery.account)
     reporter = Reporter((lambda: journal) if journal else None, delivery)
-    record_id, digest = request.members["RecordId"], digest_for(request, delivery.destination)
     try:
         reporter.report(request)
-        say(f"{record_id}: {request.members['Status']} is reported")
+        say(f"{request.members['RecordId']}: {request.members['Status']} is reported")
     except Problem as problem:
         if problem.exit_code != ExitCode.NOT_DELIVERED:
             raise
-        found = None
-        with suppress(Problem):
-            found = journal and journal.look(record_id, delivery.destination)
-        if not (found and found[0].digest == digest):
+        if not reporter.is_owed:
             raise PassesPerhaps(hide("; ".join(problem.lines))) from None
         for line in problem.lines:
             say(f"warning: {line}", Style.YELLOW)

@@ -20,6 +20,8 @@ from workflow_result.secret import hide, keep_secret
 
 T = TypeVar("T")
 
+Content = tuple[Entry | None, Waiting | Request | None]
+
 CHUNK = 100
 """Results that are claimed at once: no more than what is sent soon."""
 
@@ -91,27 +93,8 @@ class Journal:
 
     def waiting(self, record_id: str, destination: str) -> bytes | None:
         """Return the operation message of an order that waits, or None where none does."""
-        found = self.look(record_id, destination)
-        return found[1].message.encode() if found and isinstance(found[1], Waiting) else None
-
-    def look(
-        self, record_id: str, destination: str
-    ) -> tuple[Entry, Waiting | Request | None] | None:
-        """Return what the journal has of a record, or None where it has nothing; changes nothing.
-
-        With the message of an order that waits, or with the request that is owed, or would be if
-        its run died; with None where that cannot be read, or is reported.
-        """
-
-        def move(record: Record, now: float) -> tuple[Record, Entry | None]:
-            return record, record.entry(now) or record.reported_entry()
-
-        ((record, entry),) = self._store.change([Key(record_id, destination)], move)
-        if entry is None:
-            return None
-        if entry.state == State.WAITING:
-            return entry, Waiting.of(record.work)
-        return entry, _request(record, entry)
+        _, content = self.content(record_id, destination)
+        return content.message.encode() if isinstance(content, Waiting) else None
 
     def bury(self, build: str) -> None:
         """Take what works in this build of CodeBuild for dead from now on: it has ended."""
@@ -198,6 +181,19 @@ class Journal:
     def look(self, record_id: str, destination: str) -> Entry | None:
         """Return what is not reported of a record, else what was, else None. Changes nothing."""
         return self._one(Key(record_id, destination), moves.look)
+
+    def content(self, record_id: str, destination: str) -> Content:
+        """Return what the journal has of a record, as `look` does, and with that what it holds.
+
+        That is the message of an order that waits; else the request that is owed, or would be if
+        its run died; None where that cannot be read, or is reported.
+        """
+        ((record, entry),) = self._store.change([Key(record_id, destination)], moves.look)
+        if entry is None:
+            return None, None
+        if entry.state == State.WAITING:
+            return entry, Waiting.of(record.work)
+        return entry, _request(record, entry)
 
     def forget(self, record_id: str) -> list[Entry]:
         """Strike off what is refused or owed of a record and nobody works on.

@@ -64,8 +64,7 @@ def begin(record: Record, now: float, request: Request, region: str | None) -> t
             return record, known
     if entry and entry.state == State.OWED:
         return entered(record, now, request, region, State.OWED, Phase.APPLYING)
-    new, run = entered(record, now, request, region, State.RUNNING, Phase.PREPARING)
-    return new, replace(run, waited=entry is not None and entry.state == State.WAITING)
+    return entered(record, now, request, region, State.RUNNING, Phase.PREPARING)
 
 
 def applying(record: Record, now: float, run: Entry) -> tuple[Record, bool]:
@@ -77,12 +76,7 @@ def applying(record: Record, now: float, run: Entry) -> tuple[Record, bool]:
 
 
 def abandon(record: Record, now: float, run: Entry) -> tuple[Record, None]:
-    """This process's `run` is struck off: nobody owes anything for it.
-
-    It is given back where nobody brings its message again.
-    """
-    if run.waited:
-        return give_back(record, now, run)
+    """This process's `run` is struck off: nobody owes anything for it."""
     return (replace(record, work=None) if _is_own_run(record.work, run) else record), None
 
 

@@ -17,8 +17,8 @@ before has `died`: its message may be run again. Where that does not come within
 
 `waiting` is an order that no run has begun for: its entry holds the message, for a build that is to
 carry it out. Stores keep it as `running` in a phase of its own. Whoever asks for a build works on
-it meanwhile (`take`, `asked`); a run may begin all the same. Nobody brings the message again once
-it is here, so that a run which began with it is not abandoned, but given back, as if it had died.
+it meanwhile (`take`, `asked`); a run may begin all the same. Once it is here nobody brings the
+message again: a run that began with it is never abandoned, but given back.
 
 For a record that was reported another result can be owed; meanwhile it counts as reported, too, and
 goes on to when the other one is refused or forgotten.
@@ -139,8 +139,7 @@ class Entry:
     `digest` tells the request and its destination; `since` is in seconds since 1970; `status` is
     empty where it was reported by an older version. `presumed`: what is owed, or was refused, is
     the FAILED of a run that died. `own`: this process works on it; `held`: another one does. `due`:
-    it waits, and it is time to see to a build for it. `waited`: a run that began with the message
-    of an order that waited.
+    it waits, and it is time to see to a build for it.
     """
 
     digest: str
@@ -158,7 +157,6 @@ class Entry:
     own: bool = False
     held: bool = False
     due: bool = False
-    waited: bool = False
 
 
 @dataclass(frozen=True)
