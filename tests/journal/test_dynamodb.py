@@ -269,7 +269,7 @@ class TestBuild:
 
     def states(self, journal: Journal) -> list[State]:
         found = journal.look("rec-1", "aws")
-        return [found[0].state] if found else []
+        return [found.state] if found else []
 
     def test_its_run_is_dead_at_once(self, late: Journal) -> None:
         late.bury("project:1")

@@ -269,7 +269,6 @@ class JournalMachine(RuleBasedStateMachine):
         elif state in ("", "refused", "died", "waiting"):
             record.has("running", key, process)
             assert (entry.state, entry.own) == ("running", True)
-            assert entry.waited == (state == "waiting")
             self.runs.append((process, name, entry))
         elif presumed and free:
             record.has("owed", key, process, presumed=True)
@@ -398,11 +397,7 @@ class JournalMachine(RuleBasedStateMachine):
         record = self.records[name]
         process.do("abandon", entry)
         if record.is_run_of(process, entry):
-            if entry.waited:  # nobody brings its message again
-                record.has("running", record.key, None)
-                record.found = True
-            else:
-                record.has("", ("", ""), None)
+            record.has("", ("", ""), None)
 
     @rule(data=st.data())
     @precondition(lambda self: self.runs)

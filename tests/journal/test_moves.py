@@ -253,7 +253,7 @@ class TestWait:
 
     def test_run_may_begin_though_another_process_asks_for_a_build(self) -> None:
         new, told = begun(of_another(waits()[0]))
-        assert (told.state, told.own, told.waited) == (State.RUNNING, True, True)
+        assert (told.state, told.own) == (State.RUNNING, True)
         assert Waiting.of(new.work) is None
 
     def test_what_service_catalog_has_ends_it(self) -> None:
@@ -299,13 +299,6 @@ class TestTakeAndAsked:
         record, order = waits()
         running, _ = begun(record)
         assert waiting.asked(running, NOW, order, "build:1", None, False) == (running, False)
-
-    def test_run_that_began_with_its_message_is_given_back_not_abandoned(self) -> None:
-        """Nobody brings that message again."""
-        record, run = begun(asked("build:1"))
-        entry = moves.abandon(record, NOW, run)[0].entry(NOW)
-        assert entry
-        assert entry.state == State.DIED
 
     def test_content_that_cannot_be_read_is_none(self) -> None:
         for content in (None, "", "{", "[]", "{}", '{"unknown": 1}'):
