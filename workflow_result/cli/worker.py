@@ -1,8 +1,10 @@
 """The command that takes orders from Service Catalog's queues: worker."""
 
 import importlib.util
+import os
 import shutil
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,9 @@ from workflow_result.cli.options import (
 )
 from workflow_result.cli.output import print_json
 from workflow_result.problem import ExitCode, Problem
+
+if TYPE_CHECKING:
+    from workflow_result.journal import Journal
 
 
 @click.command(cls=Command)
@@ -35,6 +40,12 @@ from workflow_result.problem import ExitCode, Problem
     help="Carry out so many orders at the same time.",
 )
 @click.option("--once", is_flag=True, help="End when the queues are empty.")
+@click.option(
+    "--record",
+    "record_id",
+    metavar="RECORD_ID",
+    help="Carry out this order alone, which waits in the journal, and end.",
+)
 @click.option(
     "--state-bucket",
     metavar="BUCKET",
@@ -71,6 +82,7 @@ def worker(
     queues: tuple[str, ...],
     at_once: int,
     once: bool,
+    record_id: str | None,
     state_bucket: str,
     terraform: str,
     timeout: int | None,
@@ -99,10 +111,10 @@ def worker(
     from workflow_result.pace import AT_MOST
     from workflow_result.resending import resend
 
+    if record_id and (queues or once):
+        raise click.UsageError("--record takes no order from a queue: leave --queue and --once out")
     if importlib.util.find_spec("boto3") is None:
         raise ModuleNotFoundError(name="boto3")
-    import boto3  # noqa: F401 - once, before there is a process for each order
-
     if not shutil.which(terraform):
         line = f"{terraform or '--terraform'} was not found: install it, or name it"
         raise Problem(ExitCode.SETUP, line)
@@ -110,30 +122,53 @@ def worker(
     grace = place.lease // 5 if isinstance(place, Table) else 60
     delivery = Delivery(region, profile, endpoint_url)
     account = delivery.account
-    facilities = Facilities(state_bucket, account, terraform, timeout, lock_timeout, grace)
+    serve_order = partial(
+        serve,
+        facilities=Facilities(state_bucket, account, terraform, timeout, lock_timeout, grace),
+        open_journal=partial(open_journal, place, account),
+        delivery=delivery,
+        log_url=os.environ.get("WORKFLOW_RESULT_LOG_URL"),
+    )
+    if record_id:
+        message = _waiting(record_id, open_journal(place, account), delivery.destination)
+        served = serve_order(message)
+        if served.result:
+            print_json(served.result)
+        raise click.exceptions.Exit(served.exit_code)
+
+    import boto3  # noqa: F401 - once, before there is a process for each order
 
     def deliver() -> None:
         opened = open_journal(place, account)
         try:
             if opened.pending():
-                resend(
-                    opened, Delivery(region, profile, endpoint_url, AT_MOST), None, progress=False
-                )
+                for_many = Delivery(region, profile, endpoint_url, AT_MOST)
+                resend(opened, for_many, region, progress=False)
         finally:
             opened.close()
 
     code = Worker(
         Queues(queues, account, once=once),
-        partial(
-            serve,
-            facilities=facilities,
-            open_journal=partial(open_journal, place, account),
-            delivery=delivery,
-            gives_back=True,
-        ),
+        serve_order,
         deliver,
         print_json,
         at_once=at_once,
         once=once,
     ).run()
     raise click.exceptions.Exit(code)
+
+
+def _waiting(record_id: str, journal: "Journal", destination: str) -> bytes:
+    """Return the message of an order that waits in the journal.
+
+    Raises `Problem` where it does not (any more): NOT_DELIVERED, unless it was reported.
+    """
+    try:
+        if message := journal.waiting(record_id, destination):
+            return message
+        entry = journal.look(record_id, destination)
+    finally:
+        journal.close()
+    state = entry.state if entry else "not in the journal"
+    code = ExitCode.DONE if state == "reported" else ExitCode.NOT_DELIVERED
+    raise Problem(code, f"{record_id}: does not wait for anybody, it is {state}; nothing was run")

@@ -11,6 +11,7 @@ from workflow_result.engine.diagnostics import failure_reason
 from workflow_result.engine.message import Message, Unusable
 from workflow_result.engine.program import Failed
 from workflow_result.engine.terraform import HOST_DIED, Ending, Settings, TerraformRun
+from workflow_result.failure_reason import MAX_LENGTH, cut
 from workflow_result.problem import ExitCode, Problem, Style, say, saying_aside
 from workflow_result.reporting import Reporter
 from workflow_result.request import Request
@@ -61,11 +62,17 @@ class PreparedFolder:
 
 
 def carry_out(
-    message: Message, reporter: Reporter, workplace: Workplace, *, gives_back: bool = False
+    message: Message,
+    reporter: Reporter,
+    workplace: Workplace,
+    *,
+    gives_back: bool = False,
+    log_url: str | None = None,
 ) -> tuple[Mapping[str, Any], ExitCode]:
     """Run Terraform for `message`, and report how it ended.
 
-    With `gives_back`, a signal that comes before anything is applied lets the message come again
+    Where it failed, the last line of the reason names the log at `log_url`. With `gives_back`, a
+    signal that comes before anything is applied lets the message come again
     instead of failing the order, and the first one that comes later changes nothing.
 
     Returns what was reported, now or earlier, and the exit code that says how the order ended.
@@ -73,7 +80,8 @@ def carry_out(
     nothing was applied, and it may be run again), or where the result was not delivered.
     """
     with _signals_kept(gives_back) as stop_requests, saying_aside():
-        if reported := _begin(message.result([], HOST_DIED), reporter, stop_requests.append):
+        if_it_dies = message.result([], _with_log(HOST_DIED, log_url))
+        if reported := _begin(if_it_dies, reporter, stop_requests.append):
             return reported
         # boto3 is loaded while Terraform runs, so that the report does not wait for it.
         look = reporter.delivery.look()
@@ -97,6 +105,8 @@ def carry_out(
         except (Problem, ImportError):
             reporter.let_go()
             raise
+        if ending.failure_reason:
+            ending.failure_reason = _with_log(ending.failure_reason, log_url)
         request = _result(message, ending)
         say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
         # From here on a signal changes nothing: a result not reported helps nobody.
@@ -120,6 +130,14 @@ def _ending(
         say(str(failure), Style.RED)
         reason = failure_reason(str(failure), [], [])
         return Ending(failure_reason=reason, exit_code=failure.exit_code)
+
+
+def _with_log(reason: str, log_url: str | None) -> str:
+    """The reason, as far as there is room for it, and where more is to be read."""
+    if not log_url:
+        return reason
+    line = cut(f"Log: {log_url}", MAX_LENGTH // 2)
+    return f"{cut(reason, MAX_LENGTH - len(line) - 1)}\n{line}"
 
 
 def _result(message: Message, ending: Ending) -> Request:

@@ -47,12 +47,11 @@ def serve(
     facilities: Facilities,
     open_journal: Callable[[], Journal],
     delivery: Delivery,
-    *,
-    gives_back: bool,
+    log_url: str | None,
 ) -> Served:
     """Carry out the order of the operation message in `source`.
 
-    `gives_back` is that of `carry_out`. What goes wrong is said, and is in what is returned.
+    `log_url` is that of `carry_out`. What goes wrong is said, and is in what is returned.
     """
     try:
         message = messages.read(source)
@@ -66,7 +65,9 @@ def serve(
             members, code = end_failed(message, reporter)
         else:
             workplace = EngineWorkplace(facilities, reporter.has_ended)
-            members, code = carry_out(message, reporter, workplace, gives_back=gives_back)
+            members, code = carry_out(
+                message, reporter, workplace, gives_back=True, log_url=log_url
+            )
     except Problem as problem:
         if problem.exit_code == ExitCode.REFUSED:
             return _ended(problem, Fate.REPORTED)
