@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 BENCH := benchmarks/.venv
 MINISTACK := tests/ministack/.venv
 RUNS ?= 20
+PACKAGE_PYTHON ?= 3.13
 
-.PHONY: help demo test torture simulation bench lint venv schemas requirements clean
+.PHONY: help demo test test-engine torture simulation bench package lint venv schemas requirements clean
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## send a result through Terraform to a local endpoint
 	@$(BIN)/python terraform/examples/demo.py
@@ -20,6 +21,9 @@ demo: $(VENV)/.ready ## send a result through Terraform to a local endpoint
 test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 	@$(BIN)/python -m compileall -q workflow_result # the tests start it a thousand times
 	$(BIN)/python -m pytest
+
+test-engine: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests of the engine, which take some minutes
+	$(BIN)/python -m pytest tests/served
 
 torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for minutes, count what is lost or doubled (JOURNAL=dynamodb)
 	$(BIN)/python tests/torture$(if $(filter dynamodb,$(JOURNAL)),_shared).py
@@ -29,6 +33,9 @@ simulation: $(VENV)/.ready-dev ## a shared journal, a thousand machines and all 
 
 bench: $(BENCH)/.ready $(MINISTACK)/.ready ## compare it with the AWS CLI and others, in a few minutes (RUNS=20)
 	@$(BENCH)/bin/python -m benchmarks $(RUNS)
+
+package: | $(BIN)/python ## make dist/workflow-result.zip, which terraform/engine installs (PACKAGE_PYTHON=3.13)
+	@$(BIN)/python terraform/package.py --python $(PACKAGE_PYTHON) dist/workflow-result.zip
 
 lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff check .
@@ -48,7 +55,10 @@ requirements: ## pin the dependencies again, to their newest versions (needs uv)
 	  -o requirements.txt pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command 'make requirements' \
-	  -c requirements.txt -o requirements-dev.txt --group dev pyproject.toml
+	  -c requirements.txt -o requirements-package.txt --extra functions pyproject.toml
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command 'make requirements' \
+	  -c requirements-package.txt -o requirements-dev.txt --extra functions --group dev pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --custom-compile-command 'make requirements' \
 	  -c requirements-dev.txt -o benchmarks/requirements.txt --group bench pyproject.toml
@@ -57,7 +67,7 @@ requirements: ## pin the dependencies again, to their newest versions (needs uv)
 	  -o tests/ministack/requirements.txt --group ministack
 
 clean: ## remove what was made
-	rm -rf $(VENV) $(BENCH) $(MINISTACK) benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(MINISTACK) benchmarks/results dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
