@@ -42,7 +42,7 @@ lint: $(VENV)/.ready-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	terraform fmt -check -recursive terraform
-	$(BIN)/shellcheck terraform/examples/ci-job.sh terraform/examples/ci-job/*
+	$(BIN)/shellcheck terraform/examples/ci-job.sh terraform/examples/ci-job/* terraform/engine/*.sh
 
 venv: $(VENV)/.ready ## make the virtual environment that main.py runs in
 

@@ -1,8 +1,8 @@
 """`make package`: this program in a zip file, for Lambda and CodeBuild, as terraform/engine has it.
 
-At the file's top are main.py, the package with its schemas inside, as the wheel has it, and what
-it depends on: the pinned versions, as the target's pip would install them. The same checkout gives
-the same bytes, wherever and whenever it is made.
+At the file's top are main.py, the package with its schemas inside, as the wheel has it, what it
+depends on, in the pinned versions, and the script with which a build gets its Terraform. The same
+checkout gives the same bytes each time.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+TOP = ("main.py", "terraform/engine/install-terraform.sh")
 REQUIREMENTS = ROOT / "requirements-package.txt"
 SERVICES = {"codebuild", "dynamodb", "logs", "s3", "servicecatalog", "sqs", "sts"}
 """The services of AWS's that the engine calls. botocore has models of 400 more: 9 of 10 bytes."""
@@ -78,9 +79,10 @@ def unused_files(folder: Path) -> Iterator[Path]:
 
 
 def add_program(folder: Path) -> None:
-    """Copy the program beside its dependencies, as the wheel has it."""
+    """Copy the program beside its dependencies, the package as the wheel has it."""
     ignored = shutil.ignore_patterns(*WITHOUT)
-    shutil.copy(ROOT / "main.py", folder)
+    for name in TOP:
+        shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "workflow_result", folder / "workflow_result", ignore=ignored)
     shutil.copytree(ROOT / "schemas", folder / "workflow_result" / "schemas")
 

@@ -3,33 +3,30 @@
 
 locals {
   # CodeBuild gives each build a fresh machine and, where it has one that was used before, these folders
-  # of it. Terraform's sum is looked at each time. A provider from the cache is taken where the artifact's
-  # lock file has its sum, that is as safe as a download.
-  tools     = "tools"
-  providers = "providers"
+  # of it. A provider from there is taken where the artifact's lock file has its checksum, so that it is
+  # as good as a download.
+  cached = ["tools", "providers"]
 
-  # In one shell, from the first command to the last (buildspec version 0.2).
-  install = [
-    "set -eu",
-    "export TF_PLUGIN_CACHE_DIR=\"$PWD/${local.providers}\" PATH=\"$PWD/${local.tools}:$PATH\"",
-    "mkdir -p ${local.tools} ${local.providers}",
-    <<-EOT
-      if ! terraform version 2>/dev/null | grep -qxF 'Terraform v${var.terraform_version}'; then
-        zip=${local.tools}/terraform_${var.terraform_version}_linux_amd64.zip
-        checked() { echo "${local.terraform_checksum}  $zip" | sha256sum --check --status 2>/dev/null; }
-        checked || curl --fail --silent --show-error --location --retry 3 --output "$zip" '${var.terraform_url}/${var.terraform_version}/terraform_${var.terraform_version}_linux_amd64.zip'
-        checked || { echo "$zip is not Terraform ${var.terraform_version}: its checksum is another one" >&2; exit 1; }
-        python -m zipfile --extract "$zip" ${local.tools}
-        chmod +x ${local.tools}/terraform
-      fi
-    EOT
-  ]
-  terraform_checksum = var.terraform_checksums[var.terraform_version]
+  # One shell runs them all (buildspec version 0.2), in the folder that the package is unpacked in.
+  commands = {
+    install = [
+      "export PATH=\"$PWD/tools:$PATH\" TF_PLUGIN_CACHE_DIR=\"$PWD/providers\"",
+      "mkdir -p providers",
+      "bash install-terraform.sh",
+    ]
+    build = concat(
+      var.log_link ? ["export WORKFLOW_RESULT_LOG_URL=\"$CODEBUILD_BUILD_URL\""] : [],
+      ["python main.py worker --record \"$WORKFLOW_RESULT_RECORD\" --timeout ${var.timeout * 60}"],
+    )
+  }
 
-  order = concat(
-    var.log_link ? ["export WORKFLOW_RESULT_LOG_URL=\"$CODEBUILD_BUILD_URL\""] : [],
-    ["python main.py worker --record \"$WORKFLOW_RESULT_RECORD\" --timeout ${var.timeout * 60}"],
-  )
+  build_environment = {
+    WORKFLOW_RESULT_JOURNAL      = module.journal.journal
+    WORKFLOW_RESULT_STATE_BUCKET = local.state_bucket
+    TERRAFORM_VERSION            = var.terraform_version
+    TERRAFORM_SHA256             = var.terraform_checksums[var.terraform_version]
+    TERRAFORM_URL                = var.terraform_url
+  }
 
   managed_image = startswith(var.image, "aws/codebuild/")
   ecr_image     = try(regex("^(?P<account>[0-9]{12})[.]dkr[.]ecr[.](?P<region>[a-z0-9-]+)[.][^/]+/(?P<name>[^:@]+)", var.image), null)
@@ -39,11 +36,14 @@ locals {
     env     = { shell = "bash" }
     phases = {
       # An image of one's own has the versions it has, and CodeBuild refuses to choose there.
-      install = merge({ commands = local.install }, local.managed_image ? { runtime-versions = { python = local.python } } : {})
-      build   = { commands = local.order }
+      install = merge({ commands = local.commands.install }, local.managed_image ? { runtime-versions = { python = local.python } } : {})
+      build   = { commands = local.commands.build }
     }
-    cache = { paths = ["${local.tools}/**/*", "${local.providers}/**/*"] }
+    cache = { paths = [for folder in local.cached : "${folder}/**/*"] }
   }
+
+  # Half an hour to install, to wait for the state's lock, and to report.
+  build_timeout = var.timeout + 30
 
   # CodeBuild wants a parameter's name, which has a slash in front where it has one inside.
   secrets = {
@@ -92,11 +92,7 @@ resource "aws_codebuild_project" "this" {
 
     dynamic "environment_variable" {
       for_each = merge(
-        {
-          WORKFLOW_RESULT_JOURNAL      = { type = "PLAINTEXT", value = module.journal.journal }
-          WORKFLOW_RESULT_STATE_BUCKET = { type = "PLAINTEXT", value = local.state_bucket }
-        },
-        { for name, value in var.environment : name => { type = "PLAINTEXT", value = value } },
+        { for name, value in merge(local.build_environment, var.environment) : name => { type = "PLAINTEXT", value = value } },
         local.secrets,
       )
 
@@ -125,9 +121,4 @@ resource "aws_codebuild_project" "this" {
   }
 
   depends_on = [aws_iam_role_policy.this] # CodeBuild looks whether the role may use the VPC
-}
-
-locals {
-  # Half an hour to install, to wait for the state's lock, and to report.
-  build_timeout = var.timeout + 30
 }

@@ -183,8 +183,8 @@ variable "environment" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !can(regex("^(CODEBUILD|WORKFLOW_RESULT)_", name))])
-    error_message = "A variable's name has letters, digits and underscores, and begins neither with a digit nor with CODEBUILD_ or WORKFLOW_RESULT_."
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !can(regex("^(CODEBUILD|TERRAFORM|WORKFLOW_RESULT)_", name))])
+    error_message = "A variable's name has letters, digits and underscores, and begins neither with a digit nor with CODEBUILD_, TERRAFORM_ or WORKFLOW_RESULT_."
   }
 }
 
@@ -195,8 +195,8 @@ variable "secrets" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for name in keys(var.secrets) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !can(regex("^(CODEBUILD|WORKFLOW_RESULT)_", name))])
-    error_message = "A variable's name has letters, digits and underscores, and begins neither with a digit nor with CODEBUILD_ or WORKFLOW_RESULT_."
+    condition     = alltrue([for name in keys(var.secrets) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !can(regex("^(CODEBUILD|TERRAFORM|WORKFLOW_RESULT)_", name))])
+    error_message = "A variable's name has letters, digits and underscores, and begins neither with a digit nor with CODEBUILD_, TERRAFORM_ or WORKFLOW_RESULT_."
   }
 
   validation {
