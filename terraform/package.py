@@ -88,14 +88,17 @@ def add_program(folder: Path) -> None:
 
 
 def write(folder: Path, output: Path) -> None:
-    """Write a zip file of all files in `folder`, in one order, with one time and two modes."""
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
-            info.create_system = 3  # Unix, whose modes these are
-            info.external_attr = (0o755 if path.stat().st_mode & 0o100 else 0o644) << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
-            package.writestr(info, path.read_bytes(), compresslevel=9)
+    """Write a zip file of all files in `folder`: in one order, with one time and one mode.
+
+    Nothing in it is started but through Python or bash, so that no mode has to say so.
+    """
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    with zipfile.ZipFile(output, "w") as package:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.create_system = 3  # Unix, whose mode this is
+            info.external_attr = 0o644 << 16
+            package.writestr(info, files[name].read_bytes(), zipfile.ZIP_DEFLATED, 9)
 
 
 if __name__ == "__main__":

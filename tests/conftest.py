@@ -230,6 +230,14 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Ministack"]
         yield server
 
 
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program and what it needs in one zip file, as `make package` makes it."""
+    from served_package import package_of_this_run
+
+    return package_of_this_run(tmp_path_factory.getbasetemp())
+
+
 _numbers = itertools.count()
 
 
