@@ -60,6 +60,60 @@ def test_answers_of_describe_record_are_those_of_botocores_model(sandbox: Sandbo
         assert answer["RecordDetail"]["Status"] in status_shape.enum
 
 
+class TestProvisionedProducts:
+    """As `rescue` looks for them."""
+
+    def test_answer_is_that_of_botocores_model(self, sandbox: Sandbox) -> None:
+        shape: Any = service_model().operation_model("SearchProvisionedProducts").output_shape
+        answer = sandbox.client.search_provisioned_products()
+        del answer["ResponseMetadata"]
+        assert not ParamValidator().validate(answer, shape).has_errors()
+        (product, *_) = answer["ProvisionedProducts"]
+        assert (product["LastRecordId"], product["Status"]) == ("rec-demo", "UNDER_CHANGE")
+
+    def test_they_come_in_pages(self, start_sandbox: Callable[..., Sandbox]) -> None:
+        sandbox = start_sandbox(*(f"--record=rec-{n}" for n in range(5)))
+        pages, page = [], {"PageSize": 2}
+        while page:
+            answer = sandbox.client.search_provisioned_products(**page)
+            pages.append([p["LastRecordId"] for p in answer["ProvisionedProducts"]])
+            token = answer.get("NextPageToken")
+            page = {"PageSize": 2, "PageToken": token} if token else {}
+        assert pages == [["rec-0", "rec-1"], ["rec-2", "rec-3"], ["rec-4"]]
+
+    @pytest.mark.parametrize(
+        ("changes", "status"),
+        [
+            ({"Status": "SUCCEEDED", "FailureReason": None}, "AVAILABLE"),
+            ({}, "ERROR"),
+            ({"ResourceIdentifier": {"UniqueTag": {"Key": "k", "Value": "v"}}}, "TAINTED"),
+        ],
+        ids=["succeeded", "failed", "failed with its tag"],
+    )
+    def test_they_are_under_change_until_there_is_a_result(
+        self, start_sandbox: Callable[..., Sandbox], changes: dict[str, Any], status: str
+    ) -> None:
+        sandbox = start_sandbox("--record", "rec-demo")
+
+        def found(status: str) -> int:
+            query = {"SearchQuery": [f"status:{status}"]}
+            answer = sandbox.client.search_provisioned_products(Filters=query)
+            return len(answer["ProvisionedProducts"])
+
+        assert (found("UNDER_CHANGE"), found(status)) == (1, 0)
+        assert code_of(sandbox, **changes) == "OK"
+        assert (found("UNDER_CHANGE"), found(status)) == (0, 1)
+
+    @pytest.mark.parametrize(
+        "arguments", [{"Filters": {"SearchQuery": ["name:a"]}}, {"PageToken": "x"}], ids=str
+    )
+    def test_what_the_sandbox_does_not_know_is_refused(
+        self, sandbox: Sandbox, arguments: dict[str, Any]
+    ) -> None:
+        with pytest.raises(sandbox.client.exceptions.InvalidParametersException):
+            sandbox.client.search_provisioned_products(**arguments)
+
+
 def test_success_is_http_200_with_an_empty_result(sandbox: Sandbox) -> None:
     operation = "NotifyProvisionProductEngineWorkflowResult"
     assert post(sandbox, json.dumps(REQUEST).encode(), **target(operation)) == (200, {})

@@ -42,7 +42,8 @@ from workflow_result.cli.output import print_line
 def sandbox(port: int, records: tuple[str, ...], misbehave: tuple[str, ...], delay: float) -> None:
     """Run a local Service Catalog endpoint, to try everything without an AWS account.
 
-    It takes results for its records, answers DescribeRecord, and prints its URL on stdout.
+    It takes results for its records, answers DescribeRecord and SearchProvisionedProducts, and
+    prints its URL on stdout.
     It listens on 127.0.0.1 alone and forgets everything when it ends.
 
     \b

@@ -1,7 +1,7 @@
 """A Service Catalog endpoint on this machine, for trying and testing without AWS.
 
 It speaks AWS's JSON 1.1 protocol (https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html)
-for the three operations that report a result and for DescribeRecord.
+for the three operations that report a result, for DescribeRecord and SearchProvisionedProducts.
 """
 
 import gc

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from botocore.loaders import Loader
-from botocore.model import ListShape, ServiceModel, Shape, StructureShape
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 from regress import Regex
 
 from workflow_result.schemas import API_OPERATIONS, API_VERSION
@@ -24,6 +24,9 @@ RECORD_TYPES = {
 }
 
 Members = dict[str, Any]
+
+LARGEST_PAGE = 20
+"""Products in an answer where the call names no number: AWS's own documents name none."""
 
 
 @cache
@@ -44,17 +47,36 @@ class ServiceError(Exception):
 
 @dataclass
 class Record:
-    """What DescribeRecord tells, in the API's names."""
+    """What DescribeRecord tells, in the API's names, and the provisioned product's status."""
 
     detail: Members
     outputs: list[Members] = field(default_factory=list)
+    product_status: str = "UNDER_CHANGE"
+
+    def product(self) -> Members:
+        """What SearchProvisionedProducts tells."""
+        detail = self.detail
+        name, product_id = detail["ProvisionedProductName"], detail["ProvisionedProductId"]
+        return {
+            "Id": product_id,
+            "Name": name,
+            "Arn": f"arn:aws:servicecatalog:us-east-1:123456789012:stack/{name}/{product_id}",
+            "Type": detail["ProvisionedProductType"],
+            "Status": self.product_status,
+            "CreatedTime": detail["CreatedTime"],
+            "LastRecordId": detail["RecordId"],
+        }
 
 
 def _new_record(record_id: str) -> Record:
     now = time.time()
+    suffix = record_id.removeprefix("rec-")
     return Record(
         {
             "RecordId": record_id,
+            "RecordType": "PROVISION_PRODUCT",
+            "ProvisionedProductId": f"pp-{suffix}",
+            "ProvisionedProductName": f"product-{suffix}"[:128],
             "Status": "IN_PROGRESS",
             "CreatedTime": now,
             "UpdatedTime": now,
@@ -74,10 +96,10 @@ class ServiceCatalog:
 
     def answer(self, operation: str, members: Members) -> Members:
         """Carry out one call and return its output. Raises `ServiceError`."""
-        if operation not in RECORD_TYPES and operation != "DescribeRecord":
+        if operation not in (*RECORD_TYPES, "DescribeRecord", "SearchProvisionedProducts"):
             raise ServiceError("UnknownOperationException", f"the sandbox has no {operation}")
         shape = service_model().operation_model(operation).input_shape
-        assert shape is not None  # each of the four has input
+        assert shape is not None  # each of them has input
         broken = list(_checked(shape, members, ""))
         if broken:
             found = "1 validation error" if len(broken) == 1 else f"{len(broken)} validation errors"
@@ -86,8 +108,26 @@ class ServiceCatalog:
             if operation == "DescribeRecord":
                 record = self._record(members["Id"])
                 return {"RecordDetail": record.detail, "RecordOutputs": record.outputs}
+            if operation == "SearchProvisionedProducts":
+                return self._search(members)
             self._end_record(operation, members)
             return {}
+
+    def _search(self, members: Members) -> Members:
+        """Return a page of the provisioned products; of the searches, `status:…` is known."""
+        queries = members.get("Filters", {}).get("SearchQuery", [])
+        if not all(query.startswith("status:") for query in queries):
+            raise ServiceError("InvalidParametersException", "the sandbox knows status:… alone")
+        wanted = [query.removeprefix("status:") for query in queries]
+        found = [r.product() for r in self._records.values()]
+        found = [product for product in found if not wanted or product["Status"] in wanted]
+        try:
+            start = int(members.get("PageToken", "0"))
+        except ValueError:
+            raise ServiceError("InvalidParametersException", "Invalid page token.") from None
+        end = start + (members.get("PageSize") or LARGEST_PAGE)
+        page = {"ProvisionedProducts": found[start:end], "TotalResultsCount": len(found)}
+        return page | ({"NextPageToken": str(end)} if end < len(found) else {})
 
     def _end_record(self, operation: str, members: Members) -> None:
         record = self._record(members["RecordId"])
@@ -110,6 +150,8 @@ class ServiceCatalog:
             "RecordErrors": [{"Code": "EngineFailure", "Description": reason}] if reason else [],
         }
         record.outputs = members.get("Outputs", [])
+        failed = "TAINTED" if members.get("ResourceIdentifier") else "ERROR"
+        record.product_status = failed if members["Status"] == "FAILED" else "AVAILABLE"
 
     def _record(self, record_id: str) -> Record:
         if record_id not in self._records:
@@ -145,6 +187,9 @@ def _broken_constraints(shape: Shape, value: Any, path: str) -> Iterator[str]:
     if isinstance(shape, ListShape):
         for index, item in enumerate(value):
             yield from _checked(shape.member, item, f"{path}.{index + 1}.member")
+    elif isinstance(shape, MapShape):
+        for key, item in value.items():
+            yield from _checked(shape.value, item, f"{path}.{key}")
     elif isinstance(shape, StructureShape):
         for name in shape.required_members:
             if value.get(name) is None:
@@ -157,7 +202,7 @@ def _broken_constraints(shape: Shape, value: Any, path: str) -> Iterator[str]:
 
 
 def _checked(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    types = {"structure": dict, "list": list, "string": str, "integer": int}
+    types = {"structure": dict, "map": dict, "list": list, "string": str, "integer": int}
     if not isinstance(value, types[shape.type_name]):
         raise ServiceError("SerializationException", f"{path} must be a {shape.type_name}")
     return _broken_constraints(shape, value, path)
