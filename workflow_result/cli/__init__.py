@@ -26,6 +26,7 @@ COMMANDS = {
     "resend": "journal",
     "pending": "journal",
     "forget": "journal",
+    "rescue": "rescue",
     "sandbox": "sandbox",
 }
 """Each command, and the module here that has a function of its name: it alone is loaded."""

@@ -50,6 +50,10 @@ class Message:
             self.operation, self.token, self.record_id, self.provisioned_product_id, ending
         )
 
+    def failed(self, reason: str) -> requests.Request:
+        """Return the checked request that ends the order FAILED for this reason, made to fit."""
+        return self.result([], fit(reason)[0])
+
 
 @dataclass(frozen=True)
 class Unusable:
@@ -67,7 +71,15 @@ class Unusable:
 
     @property
     def record_id(self) -> str:
-        return str(self.request.members["RecordId"])
+        record_id: str = self.request.members["RecordId"]
+        return record_id
+
+    def failed(self, reason: str) -> requests.Request:
+        """Return the request that ends it for this reason, too."""
+        members = dict(self.request.members)
+        del members["IdempotencyToken"]
+        members["FailureReason"], _ = fit(f"{reason}\n{members['FailureReason']}")
+        return requests.check(requests.Draft(members), self.operation)
 
 
 def read(source: bytes) -> Message | Unusable:

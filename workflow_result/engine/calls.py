@@ -1,0 +1,104 @@
+"""Calls that ask AWS's services something: over which client, and what goes wrong, for a person."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from workflow_result.account import Account
+from workflow_result.endpoint import is_on_this_machine
+from workflow_result.problem import ExitCode, Problem
+from workflow_result.undelivered import ADVICE, NotAnAnswer, not_delivered
+
+_KEY = "allow this role kms:Decrypt, in its IAM policy and in the key's"
+_ADVICE = {
+    # Before AccessDenied, which is a part of them.
+    "KmsAccessDenied": _KEY,
+    "KMS.AccessDenied": _KEY,
+    **ADVICE,
+    "EndpointConnection": "check the network and the region",
+    "InvalidRegion": "give another region",
+    "ValueError": "check AWS_MAX_ATTEMPTS, the endpoints and the other AWS settings",
+}
+
+
+class Unanswered(Problem):
+    """A call was not answered, or with an error: AWS's `code` for it, empty where it has none.
+
+    `cause` is for a person, in one line.
+    """
+
+    def __init__(self, exit_code: ExitCode, what: str, cause: str, code: str) -> None:
+        super().__init__(exit_code, f"{what}: {cause}")
+        self.cause = cause
+        self.code = code
+
+
+class Service:
+    """The AWS service `name`, as boto3 calls it, in `account`.
+
+    `region` is that of the account where it is None, `endpoint_url` that of the AWS settings.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        account: Account,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
+        self._name = name
+        self._account = account
+        self._region = region
+        self._endpoint_url = endpoint_url
+        self._client: Any = None
+
+    def call(self, what: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make a call, by boto3's name for the operation; return the answer.
+
+        Raises `Unanswered`, which begins with `what`: SETUP where what is configured here cannot
+        be used, else NOT_DELIVERED.
+        """
+        called = False
+        try:
+            if self._client is None:
+                self._client = self._account.within_patience(self._new_client)
+            called = True
+            answer: dict[str, Any] = getattr(self._client, operation)(**parameters)
+            _check(answer)
+            return answer
+        except Exception as error:
+            cause = not_delivered(error, called=called, advice=_ADVICE)
+            exit_code = ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED
+            response: Mapping[str, Any] = getattr(error, "response", {})
+            code = str(response.get("Error", {}).get("Code", ""))
+            raise Unanswered(exit_code, what, cause.cause, code) from error
+
+    def _new_client(self) -> Any:
+        from botocore.config import Config
+
+        variable = {"servicecatalog": "SERVICE_CATALOG", "stepfunctions": "SFN"}.get(
+            self._name, self._name.upper()
+        )
+        url = (
+            self._endpoint_url
+            or os.environ.get(f"AWS_ENDPOINT_URL_{variable}")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
+        config = Config(
+            connect_timeout=5,
+            read_timeout=20,
+            retries={"mode": "standard"},
+            # A proxy's "this machine" is another one.
+            proxies={} if url and is_on_this_machine(url) else None,
+        )
+        client, sources = self._account.client(
+            self._name, self._region or self._account.region, self._endpoint_url, config
+        )
+        sources.fetch()
+        return client
+
+
+def _check(answer: Mapping[str, Any]) -> None:
+    # A proxy's web page would count as an answer with nothing in it: nothing hangs.
+    if not answer["ResponseMetadata"].get("RequestId"):
+        raise NotAnAnswer("what answered is not AWS")
