@@ -6,9 +6,8 @@ import re
 import shutil
 import stat
 import tarfile
-import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -17,10 +16,20 @@ MOST_BYTES = 2**30
 
 MOST_MEMBERS = 100_000
 
+_CONFIGURATION = re.compile(r"[^.].*\.(tf|tofu)(\.json)?", re.DOTALL)
+"""Names of files of configuration. Hidden ones are none, such as ._main.tf of macOS's tar."""
+
+_MOST_HEADER = 2**20
+"""Bytes before a member: its name, and what else is said of it."""
+
+_MOST_NAME = 4096
+"""Characters of a path: Linux takes no more (PATH_MAX)."""
+
 _CHUNK = 2**20
 
-_STATE_OF_ITS_OWN = re.compile(r"(\.terraform|terraform\.tfstate.*)")
-"""What a run in the artifact's folder has left at its top: it is not this product's."""
+_OF_ANOTHER_RUN = re.compile(r"(.*/)?\.terraform(/.*)?|terraform\.tfstate[^/]*(/.*)?", re.DOTALL)
+"""What a run in the artifact's folder has left: it is not this product's. Providers in it are often
+links to a cache on the author's machine."""
 
 
 class Unfit(Exception):
@@ -31,10 +40,10 @@ class NotAllowed(Unfit):
     """An artifact that may not be read."""
 
 
-def fetch(s3: Any, path: str, folder: Path) -> None:
+def fetch(s3: Any, path: str, folder: Path, reader: str = "the launch role") -> None:
     """Fetch the artifact at `path` and unpack it to `folder`, which is made.
 
-    `s3` is a client of boto3's with the launch role's credentials; `path` is s3://BUCKET/KEY, and
+    `s3` is a client of boto3's with the credentials of `reader`; `path` is s3://BUCKET/KEY, and
     Service Catalog writes S3:// in capitals, too. Raises `Unfit`.
     """
     place = re.fullmatch(r"[sS]3://([^/]+)/(.+)", path, re.DOTALL)
@@ -42,36 +51,39 @@ def fetch(s3: Any, path: str, folder: Path) -> None:
     if not place:
         raise Unfit(f"The path of the artifact is not s3://BUCKET/KEY: {path}")
     archive = folder.with_suffix(".tar.gz")
-    _download(s3, place[1], place[2], archive, name)
+    _download(s3, place[1], place[2], archive, name, reader)
     unpack(archive, folder, name)
     archive.unlink()
-    for found in os.listdir(folder):
-        if _STATE_OF_ITS_OWN.fullmatch(found):
-            _remove(folder / found)
     _check_configuration(folder, name)
 
 
 def unpack(archive: Path, folder: Path, name: str) -> None:
     """Unpack a tar.gz archive, told of as `name`, to `folder`, which is made.
 
-    Raises `Unfit` where it is none, is too large, or has anything but files, folders and links that
+    What a run of Terraform in it has left (.terraform, terraform.tfstate*) is left out. Raises
+    `Unfit` where it is no archive, is too large, or has anything but files, folders and links that
     stay inside.
     """
     folder.mkdir()
-    try:
-        with gzip.open(archive) as stream:
-            limited: Any = _Limited(stream, name)
-            with tarfile.open(fileobj=limited, mode="r|") as tar:
-                for number, member in enumerate(tar, 1):
-                    if number > MOST_MEMBERS:
-                        raise Unfit(f"{name} has more than {MOST_MEMBERS:,} files.")
-                    _extract(tar, member, folder, name)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Unfit(f"{name} is no tar.gz archive: {error}") from error
+    with gzip.open(archive) as stream:
+        unpacking: Any = _Unpacking(stream, folder, name)
+        with unpacking.reading():
+            tar: Any = tarfile.open(fileobj=unpacking, mode="r|")  # noqa: SIM115 - it holds nothing
+        for _ in range(MOST_MEMBERS):
+            with unpacking.reading():
+                member = tar.next()
+            if member is None:
+                break
+            tar.members.clear()  # what headers have would pile up in memory
+            unpacking.extract(tar, member)
+        else:
+            raise Unfit(f"{name} has more than {MOST_MEMBERS:,} files.")
+        with unpacking.reading(MOST_BYTES):  # to its end, where its checksum is
+            while unpacking.read(_CHUNK):
+                pass
     for link in _links(folder):
-        if not link.resolve().is_relative_to(folder.resolve()) or not link.exists():
-            where = link.relative_to(folder)
-            raise Unfit(f"{name} has a link that leads outside, or nowhere: {where}")
+        if not (link.exists() and _is_within(link, folder)):
+            raise _leads_outside(name, str(link.relative_to(folder)))
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -84,7 +96,7 @@ def pack(folder: Path, archive: Path) -> None:
         tar.add(folder, ".", filter=wanted)
 
 
-def _download(s3: Any, bucket: str, key: str, archive: Path, name: str) -> None:
+def _download(s3: Any, bucket: str, key: str, archive: Path, name: str, reader: str) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -95,7 +107,7 @@ def _download(s3: Any, bucket: str, key: str, archive: Path, name: str) -> None:
             shutil.copyfileobj(answer["Body"], file, _CHUNK)
     except ClientError as error:
         code, said = error.response["Error"]["Code"], error.response["Error"].get("Message")
-        cause = f"{name} could not be fetched with the launch role: {code}: {said}"
+        cause = f"{name} could not be fetched with {reader}: {code}: {said}"
         if code in ("AccessDenied", "403"):
             raise NotAllowed(
                 f"{cause}. The role has to allow s3:GetObject for it; Service Catalog tags what it "
@@ -103,100 +115,143 @@ def _download(s3: Any, bucket: str, key: str, archive: Path, name: str) -> None:
             ) from error
         raise Unfit(cause) from error
     except (BotoCoreError, OSError, ValueError) as error:
-        raise Unfit(f"{name} could not be fetched with the launch role: {error}") from error
+        raise Unfit(f"{name} could not be fetched with {reader}: {error}") from error
 
 
-class _Limited:
-    """What unpacks from `stream`, up to the limit."""
+class _Unpacking:
+    """An archive that is unpacked: what tarfile reads, and where it is written, within limits."""
 
-    def __init__(self, stream: BinaryIO | gzip.GzipFile, name: str) -> None:
+    def __init__(self, stream: BinaryIO | gzip.GzipFile, folder: Path, name: str) -> None:
         self._stream = stream
+        self._folder = folder
         self._name = name
-        self._left = MOST_BYTES
+        self._left = self._in_header = MOST_BYTES
+        self._to_write = MOST_BYTES  # apart: the holes of a sparse file are in no archive
 
     def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, as tarfile wants it."""
         chunk = self._stream.read(size)
         self._left -= len(chunk)
+        self._in_header -= len(chunk)
         if self._left < 0:
-            raise Unfit(f"{self._name} unpacks to more than {MOST_BYTES >> 20:,} MiB.")
+            raise self._too_large()
+        if self._in_header < 0:
+            raise Unfit(f"{self._name} is no tar.gz archive: a header is too large")
         return chunk
 
+    @contextmanager
+    def reading(self, most: int | None = None) -> Iterator[None]:
+        """Raise `Unfit` where the archive is at fault, or where more than `most` bytes are read:
+        those of a header, which tarfile reads into memory whole."""
+        self._in_header = _MOST_HEADER if most is None else most
+        try:
+            yield
+        except Unfit:
+            raise
+        # A hostile header makes tarfile raise ValueError, OverflowError, RecursionError and others.
+        except Exception as error:
+            raise Unfit(f"{self._name} is no tar.gz archive: {error}") from error
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, name: str) -> None:
-    """Extract one member. Nothing is written through a link, nor outside of `folder`."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\0" in member.name:
-        raise Unfit(f"{name} has a file that leads outside: {member.name}")
-    target = folder.joinpath(*path.parts)
-    for parent in reversed(target.relative_to(folder).parents[:-1]):
-        if (folder / parent).is_symlink():
-            raise Unfit(f"{name} has a file behind a link: {member.name}")
-        if (folder / parent).is_file():
-            raise Unfit(f"{name} has a file in a file: {member.name}")
-    try:
-        if member.isdir():
-            if target.is_symlink() or target.is_file():
-                target.unlink()
-            target.mkdir(parents=True, exist_ok=True)
+    def extract(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Extract one member. Nothing is written through a link, nor outside of the folder."""
+        name, folder = self._name, self._folder
+        if len(member.name) > _MOST_NAME:
+            raise Unfit(f"{name} has a file whose name is too long: {member.name[:100]}…")
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or "\0" in member.name:
+            raise Unfit(f"{name} has a file that leads outside: {member.name}")
+        target = folder.joinpath(*path.parts)
+        if _OF_ANOTHER_RUN.fullmatch(path.as_posix()):
+            if member.isreg():
+                with open(os.devnull, "wb") as nowhere:
+                    self._copy(tar, member, nowhere)
             return
-        if target == folder or (target.is_dir() and not target.is_symlink()):
-            raise Unfit(f"{name} has a file in the place of a folder: {member.name}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        if member.isreg():
-            content = tar.extractfile(member)
-            assert content
-            with target.open("wb") as file:
-                shutil.copyfileobj(content, file, _CHUNK)
-            target.chmod(0o700 if member.mode & stat.S_IXUSR else 0o600)
-        elif member.issym():
-            target.symlink_to(member.linkname)
-        elif member.islnk():
-            _link(folder, target, member, name)
-        else:
-            raise Unfit(f"{name} has something that is no file, folder or link: {member.name}")
-    except (OSError, ValueError) as error:  # a name that is too long, or no UTF-8
-        reason = getattr(error, "strerror", None) or error
-        raise Unfit(f"{name} has a file that cannot be written: {member.name}: {reason}") from error
+        try:
+            for parent in reversed(target.relative_to(folder).parents[:-1]):
+                if (folder / parent).is_symlink():
+                    raise Unfit(f"{name} has a file behind a link: {member.name}")
+                if (folder / parent).is_file():
+                    raise Unfit(f"{name} has a file in a file: {member.name}")
+            if member.isdir():
+                if target.is_symlink() or target.is_file():
+                    target.unlink()
+                target.mkdir(parents=True, exist_ok=True)
+                return
+            if target == folder or (target.is_dir() and not target.is_symlink()):
+                raise Unfit(f"{name} has a file in the place of a folder: {member.name}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if member.isreg():
+                target.unlink(missing_ok=True)
+                with target.open("wb") as file:
+                    self._copy(tar, member, file)
+                target.chmod(0o700 if member.mode & stat.S_IXUSR else 0o600)
+            elif member.issym():
+                target.unlink(missing_ok=True)
+                target.symlink_to(member.linkname)
+            elif member.islnk():
+                self._link(target, member)
+            else:
+                raise Unfit(f"{name} has something that is no file, folder or link: {member.name}")
+        except (OSError, ValueError) as error:  # a name that is too long, or no UTF-8
+            reason = getattr(error, "strerror", None) or error
+            raise Unfit(
+                f"{name} has a file that cannot be written: {member.name}: {reason}"
+            ) from error
+
+    def _copy(self, tar: tarfile.TarFile, member: tarfile.TarInfo, file: BinaryIO) -> None:
+        self._to_write -= max(member.size, 0)
+        if self._to_write < 0:
+            raise self._too_large()
+        content = tar.extractfile(member)
+        assert content
+        while True:
+            with self.reading(MOST_BYTES):
+                chunk = content.read(_CHUNK)
+            if not chunk:
+                return
+            file.write(chunk)
+
+    def _link(self, target: Path, member: tarfile.TarInfo) -> None:
+        """Make a hard link to a file that came before."""
+        source = PurePosixPath(member.linkname)
+        origin = self._folder.joinpath(*source.parts)
+        inside = not source.is_absolute() and ".." not in source.parts
+        if not (inside and origin.is_file() and _is_within(origin, self._folder)):
+            raise _leads_outside(self._name, member.name)
+        if origin.is_symlink():
+            raise _leads_outside(self._name, member.name)
+        if origin != target:
+            target.unlink(missing_ok=True)
+            os.link(origin, target)
+
+    def _too_large(self) -> Unfit:
+        return Unfit(f"{self._name} unpacks to more than {MOST_BYTES >> 20:,} MiB.")
 
 
-def _link(folder: Path, target: Path, member: tarfile.TarInfo, name: str) -> None:
-    """A hard link to a file that came before: a copy does as well."""
-    source = PurePosixPath(member.linkname)
-    origin = folder.joinpath(*source.parts)
-    inside = not source.is_absolute() and ".." not in source.parts
-    if not inside or origin.is_symlink() or not origin.is_file():
-        raise Unfit(f"{name} has a link that leads outside, or nowhere: {member.name}")
-    if not origin.resolve().is_relative_to(folder.resolve()):
-        raise Unfit(f"{name} has a link that leads outside, or nowhere: {member.name}")
-    shutil.copyfile(origin, target)
+def _leads_outside(name: str, member: str) -> Unfit:
+    return Unfit(f"{name} has a link that leads outside, or nowhere: {member}")
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _links(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
-        for found in (*folders, *files):
+        for found in sorted((*folders, *files)):
             if (path := Path(place, found)).is_symlink():
                 yield path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        with suppress(FileNotFoundError):
-            path.unlink()
 
 
 def _check_configuration(folder: Path, name: str) -> None:
     """Raise `Unfit` where the artifact's top has no configuration: it is packed with a folder
     around it, most of the time."""
-    endings = (".tf", ".tf.json", ".tofu", ".tofu.json")
-    if any(entry.name.endswith(endings) for entry in folder.iterdir()):
-        return
-    inner = sorted(
+    found = [
         place
         for place, _, files in os.walk(folder)
-        if any(file.endswith(endings) for file in files)
-    )
-    but = f", but in ./{Path(inner[0]).relative_to(folder)}" if inner else ""
+        if any(_CONFIGURATION.fullmatch(file) for file in files)
+    ]
+    if str(folder) in found:
+        return
+    but = f", but in ./{Path(min(found)).relative_to(folder)}" if found else ""
     raise Unfit(f"{name} has no Terraform configuration at its top{but}.")
