@@ -117,14 +117,17 @@ class Station:
         text = text.replace("S3://artifacts/", f"S3://{self.artifacts}/")
         self.sqs.send_message(QueueUrl=self.queues[kind], MessageBody=text)
 
-    def start(self, *options: str, **variables: str) -> subprocess.Popen[bytes]:
-        """Start a worker for the three queues."""
+    def start(
+        self, *options: str, output: str | None = None, **variables: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker for the three queues; what it says goes to the file `output`, or comes."""
+        said = subprocess.PIPE if output is None else open(output, "wb")  # noqa: SIM115
         queues = [option for url in self.queues.values() for option in ("--queue", url)]
         return subprocess.Popen(
             [sys.executable, MAIN, "worker", *queues, *options],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
             env=self.environment | variables,
             cwd=self.home,
         )
