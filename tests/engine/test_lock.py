@@ -100,6 +100,22 @@ def test_lock_whose_guard_lives_stays_whatever_the_journal_says(gone: set[str]) 
         new_lock(bucket, "rec-2", gone).take(0, [])
 
 
+def test_of_two_that_find_a_lock_left_behind_one_takes_it_over() -> None:
+    bucket = Bucket()
+    new_lock(bucket, "rec-1").take(0, [])
+    get, other = bucket.get, new_lock(bucket, "rec-2", {"rec-1"})
+
+    def interrupted(key: str) -> Object | None:
+        found = get(key)
+        bucket.get = get  # type: ignore[method-assign]
+        other.take(0, [])
+        return found
+
+    bucket.get = interrupted  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="record rec-2"):
+        new_lock(bucket, "rec-3", {"rec-1"}).take(0, [])
+
+
 def test_lock_of_an_earlier_run_of_the_same_record_is_taken_over() -> None:
     bucket = Bucket()
     new_lock(bucket, "rec-1").take(0, [])
