@@ -113,12 +113,12 @@ class Builds:
         waits on. Ends when there is no room for more builds, or no time.
         """
         try:
-            due = [entry for entry in self.journal.pending() if entry.due]
-            mine = [e for e in due if e.destination == self.delivery.destination]
-            for entry, waiting in self.journal.take(mine):
-                self._see_to(entry, waiting)
-                if self._is_over():
-                    break
+            for order in self.journal.pending():
+                if order.due and order.destination == self.delivery.destination:
+                    if self._is_over():
+                        break
+                    if taken := self.journal.take(order):
+                        self._see_to(*taken)
         except JournalProblem as problem:
             say(f"warning: {problem.lines[0]}", Style.YELLOW)
             self.journal.wait_no_longer()

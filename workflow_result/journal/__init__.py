@@ -6,7 +6,7 @@ knows nothing of Service Catalog: see `delivery` for that.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -63,16 +63,15 @@ class Journal:
             partial(waiting.wait, request=request, region=region, message=message),
         )
 
-    def take(self, orders: Iterable[Entry]) -> Iterator[tuple[Entry, Waiting | None]]:
-        """See to builds for these orders, which are `due`: each is this process's as it is taken.
+    def take(self, order: Entry) -> tuple[Entry, Waiting | None] | None:
+        """See to a build for an `order` that waits and is `due`: it is this process's from now on.
 
-        Returns each that still is to be seen to, with its message and build, or None where these
-        cannot be read any more. `asked` has to follow.
+        Returns None where there is nothing to see to any more; else the order, with its message and
+        build, or None where these cannot be read any more. `asked` has to follow.
         """
-        for order in orders:
-            ((record, taken),) = self._store.change([_key_of(order)], waiting.take)
-            if taken and (entry := record.entry(0)):
-                yield entry, Waiting.of(record.work)
+        ((record, taken),) = self._store.change([_key_of(order)], waiting.take)
+        entry = record.entry(0)
+        return (entry, Waiting.of(record.work)) if taken and entry else None
 
     def asked(
         self,
