@@ -1,17 +1,13 @@
 """`notify` in the place of other engines' functions, as Lambda and their state machines call it."""
 
-import io
 import json
-import os
-import sys
-import sysconfig
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Sandbox, clean_environment, endpoint
+from conftest import Sandbox, clean_environment, endpoint
+from deployed import deploy
 from lambda_runtime import Answer, function
 from ministack_server import Ministack
 from tables import new_table
@@ -223,19 +219,7 @@ class Machines:
     def __init__(self, ministack: Ministack, name: str, environment: dict[str, str]) -> None:
         self._states = ministack.client("stepfunctions")
         self._name = name
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("README", "The code is found by PYTHONPATH.")
-        found = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
-        self.arn = ministack.client("lambda").create_function(
-            FunctionName=name,
-            Runtime=f"python3.{sys.version_info.minor}",
-            Role="arn:aws:iam::000000000000:role/function",
-            Handler="workflow_result.engine.functions.notify",
-            Code={"ZipFile": packed.getvalue()},
-            Timeout=60,
-            Environment={"Variables": environment | {"PYTHONPATH": found}},
-        )["FunctionArn"]
+        self.arn = deploy(ministack, "notify", name, environment)
 
     def run(self, definition: dict[str, Any], order: dict[str, Any]) -> str:
         """Run one to its end; return how that is called."""

@@ -1,0 +1,298 @@
+"""What becomes of orders and their builds, one case each; `test_builds_model` has all of them."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from conftest import UUID_TOKEN
+from quiet_table import QuietTable, quiet_table
+
+from workflow_result.engine import builds as module
+from workflow_result.engine.builds import REFUSALS, REFUSED_SECONDS, Builds
+from workflow_result.engine.codebuild import Build, NotStarted, Phase
+from workflow_result.engine.message import Message
+from workflow_result.journal import Journal
+from workflow_result.journal.record import LOOK_SECONDS, State
+from workflow_result.journal.store import JournalProblem
+from workflow_result.problem import ExitCode, Problem
+from workflow_result.request import Request
+from workflow_result.undelivered import NotDelivered
+
+EPOCH = 1_800_000_000.0
+ORDER = {
+    "token": UUID_TOKEN,
+    "operation": "PROVISION_PRODUCT",
+    "recordId": "rec-1",
+    "provisionedProductId": "pp-1",
+}
+BODY = json.dumps(ORDER)
+
+
+class World:
+    """A table, a CodeBuild and a Service Catalog; `builds` is the next function's."""
+
+    destination, region = "aws", "us-east-1"
+
+    def __init__(self, table: QuietTable) -> None:
+        self.table = table
+        self.started: list[str] = []
+        self.known: dict[str, Build] = {}
+        self.error: NotStarted | None = None
+        self.results: list[Request] = []
+        self.undelivered: NotDelivered | None = None
+
+    def journal(self) -> Journal:
+        store = self.table.store()
+        clock = SimpleNamespace(now=self.now)
+        store._table = cast(
+            "Any", SimpleNamespace(clock=clock, call=self.table.call, wait_no_longer=lambda: None)
+        )
+        store.stay_alive = lambda lost: None  # type: ignore[method-assign]
+        return Journal(store)
+
+    def builds(self, time_left: float = 60) -> Builds:
+        self.table.world.run()
+        fake = cast("Any", self)
+        return Builds(self.journal(), fake, fake, lambda: time_left, self.now)
+
+    def now(self) -> float:
+        return EPOCH + self.table.time.now
+
+    def begin(self, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have a build begin the order, and do no more."""
+        monkeypatch.setenv("CODEBUILD_BUILD_ID", build)
+        content = self.journal().content("rec-1", "aws")[1]
+        assert content
+        journal = self.journal()
+        request = module._read(BODY)
+        assert isinstance(request, Message)
+        assert journal.begin(request.result([], "It died"), "aws", None).own
+        monkeypatch.delenv("CODEBUILD_BUILD_ID")
+
+    def start(self, record: str, token: str) -> str:
+        if self.error:
+            raise self.error
+        self.started.append(record)
+        build = f"project:{len(self.started)}"
+        self.known[build] = Build(build, record, "IN_PROGRESS", ())
+        return build
+
+    def look(self, build: str) -> Build | None:
+        if self.error:
+            raise self.error
+        return self.known.get(build)
+
+    def send(self, request: Request, region: str | None = None) -> None:
+        if self.undelivered:
+            raise self.undelivered
+        self.results.append(request)
+
+    def state(self) -> State | None:
+        entry = self.journal().look("rec-1", "aws")
+        return entry.state if entry else None
+
+    def take(self, body: str = BODY) -> None:
+        builds = self.builds()
+        builds.take(body)
+        builds.start()
+
+    def reason(self) -> str:
+        (request,) = self.results
+        assert request.members["Status"] == "FAILED"
+        reason: str = request.members["FailureReason"]
+        return reason
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(quiet_table(monkeypatch))
+
+
+def ended(status: str = "STOPPED", phase: str = "BUILD", build: str = "project:1") -> Build:
+    return Build(build, "rec-1", status, (Phase(phase, status, ""),))
+
+
+class TestRefused:
+    """StartBuild is refused, though there is room."""
+
+    @pytest.fixture(autouse=True)
+    def refused(self, world: World) -> None:
+        world.error = NotStarted("AccessDeniedException: no", refused=True)
+        world.take()
+
+    def again(self, world: World, times: int) -> None:
+        for _ in range(times):
+            world.builds().start()
+
+    def test_order_waits_for_an_hour(self, world: World) -> None:
+        world.table.time.now += REFUSED_SECONDS - 1
+        self.again(world, 2 * REFUSALS)
+        assert world.state() == State.WAITING
+
+    def test_then_it_is_failed_with_the_cause(self, world: World) -> None:
+        self.again(world, REFUSALS - 1)
+        world.table.time.now += REFUSED_SECONDS
+        self.again(world, 1)
+        assert world.reason() == (
+            "The engine could not start a build for this order: AccessDeniedException: no. Nothing "
+            "was run. Order it again; where that happens twice, tell whoever runs the engine."
+        )
+
+    def test_not_where_it_was_seldom_tried(self, world: World) -> None:
+        world.table.time.now += 2 * REFUSED_SECONDS
+        self.again(world, 1)
+        assert world.state() == State.WAITING
+
+    def test_hour_begins_anew_after_want_of_room(self, world: World) -> None:
+        self.again(world, REFUSALS)
+        refused, world.error = world.error, NotStarted("Limit", refused=False)
+        self.again(world, 1)
+        world.error = refused
+        world.table.time.now += REFUSED_SECONDS
+        self.again(world, REFUSALS)
+        assert world.state() == State.WAITING
+
+
+class TestBuildThatIsLookedFor:
+    def later(self, world: World) -> None:
+        world.table.time.now += LOOK_SECONDS
+        world.builds().start()
+
+    def test_one_that_waits_for_room_is_waited_for(self, world: World) -> None:
+        world.take()
+        self.later(world)
+        assert (world.started, world.state()) == (["rec-1"], State.WAITING)
+
+    def test_one_that_found_no_room_gets_a_successor(self, world: World) -> None:
+        world.take()
+        world.known["project:1"] = ended("TIMED_OUT", "QUEUED")
+        self.later(world)
+        assert (world.started, world.results) == (["rec-1"] * 2, [])
+
+    def test_one_that_is_gone_gets_a_successor(self, world: World) -> None:
+        world.take()
+        world.known.clear()
+        self.later(world)
+        assert world.started == ["rec-1"] * 2
+
+    def test_one_that_ended_is_told(self, world: World) -> None:
+        """Its event was lost."""
+        world.take()
+        world.known["project:1"] = ended("FAILED", "INSTALL")
+        self.later(world)
+        assert world.reason().startswith("The build for this order failed, in its phase INSTALL.")
+
+    def test_one_that_cannot_be_looked_for_is_looked_for_again(self, world: World) -> None:
+        world.take()
+        world.error = NotStarted("Throttled", refused=False)
+        self.later(world)
+        world.error = None
+        world.known["project:1"] = ended()
+        self.later(world)
+        assert "was stopped" in world.reason()
+
+
+class TestEvent:
+    def test_one_that_found_no_room_fails_nothing(self, world: World) -> None:
+        world.take()
+        world.builds().ended(ended("TIMED_OUT", "QUEUED"))
+        assert world.state() == State.WAITING
+
+    def test_one_of_another_build_fails_nothing(self, world: World) -> None:
+        world.take()
+        world.builds().ended(ended(build="project:0"))
+        assert world.state() == State.WAITING
+
+    def test_run_that_was_given_back_is_failed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody brings its message again."""
+        world.take()
+        world.begin("project:1", monkeypatch)
+        world.table.time.now += 400
+        world.builds().ended(ended())
+        assert world.reason() == (
+            "The build that carried out this order was stopped, so nothing was applied."
+        )
+
+    def test_result_that_is_not_taken_is_owed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.take()
+        world.begin("project:1", monkeypatch)
+        world.undelivered = NotDelivered("Not now")
+        world.builds().ended(ended())
+        assert world.state() == State.OWED
+
+    def test_record_that_was_struck_off_is_nothing(self, world: World) -> None:
+        world.builds().ended(ended())
+        assert world.state() is None
+
+
+class TestMessage:
+    def test_record_of_another_operation_is_told(self, world: World) -> None:
+        world.take()
+        update = json.dumps(ORDER | {"operation": "UPDATE_PROVISIONED_PRODUCT"})
+        with pytest.raises(Problem) as caught:
+            world.take(update)
+        assert caught.value.exit_code == ExitCode.INVALID
+        assert caught.value.lines == (
+            "rec-1: the journal has it as provision, not as update: nothing was started",
+        )
+
+    def test_older_orders_get_their_builds_first(self, world: World) -> None:
+        world.error = NotStarted("Limit", refused=False)
+        world.take()
+        world.error = None
+        world.table.time.now += 60
+        world.take(json.dumps(ORDER | {"recordId": "rec-2"}))
+        assert world.started == ["rec-1", "rec-2"]
+
+    def test_without_time_nothing_is_started(self, world: World) -> None:
+        builds = world.builds(time_left=5)
+        builds.take(BODY)
+        builds.start()
+        assert (world.started, world.state()) == ([], State.WAITING)
+
+    def test_message_that_is_damaged_in_the_journal_is_told(
+        self, world: World, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world.error = NotStarted("Limit", refused=False)
+        world.take()
+        world.table.world.run()
+        for items in (world.table.model.items, world.table.model.index):
+            items["aws#rec-1"]["body"] = {"B": b"x"}
+        world.builds().start()
+        assert "error: rec-1: its message in the journal is damaged" in capsys.readouterr().err
+
+
+class TestDeadLetter:
+    def test_order_whose_run_died_is_failed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.take()
+        world.begin("project:1", monkeypatch)
+        world.table.time.now += 400
+        assert world.state() == State.DIED
+        world.builds().dead_letter(BODY)
+        assert world.reason().startswith("The engine could not take this order from its queue")
+
+    def test_it_stays_where_the_journal_cannot_be_used(self, world: World) -> None:
+        world.table.fails()
+        with pytest.raises(JournalProblem):
+            world.builds().dead_letter(BODY)
+
+    def test_it_stays_where_nothing_could_be_entered(self, world: World) -> None:
+        calls: list[str] = []
+
+        def decide(operation: str, _: Any, do: Any) -> Any:
+            calls.append(operation)
+            if operation == "update_item":
+                raise JournalProblem("no answer")
+            return do()
+
+        world.table.decide = decide
+        with pytest.raises(Problem):
+            world.builds().dead_letter(BODY)
+        assert "update_item" in calls

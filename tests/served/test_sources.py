@@ -1,0 +1,95 @@
+"""From the queues through the functions to builds: Lambda's event sources, and dead letters."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from codebuild_server import CodeBuild, codebuild_server
+from conftest import MAIN
+from deployed import deploy, feed, until
+from ministack_server import Ministack
+from served_cli import HELLO, TOKEN, Station, order, packed
+from tables import SharedTable, new_table
+
+
+class Line:
+    """A station whose queues feed the functions."""
+
+    def __init__(self, station: Station, ministack: Ministack, codebuild: CodeBuild) -> None:
+        self.station, self.ministack, self.codebuild = station, ministack, codebuild
+        self.table: SharedTable = new_table(ministack)
+        self.environment = station.environment | {
+            "AWS_ENDPOINT_URL_CODEBUILD": codebuild.url,
+            "AWS_MAX_ATTEMPTS": "1",
+            "WORKFLOW_RESULT_JOURNAL": self.table.url(),
+            "WORKFLOW_RESULT_BUILD_PROJECT": "engine",
+        }
+        self.mappings: list[str] = []
+        self.queue = station.queues["PROVISION_PRODUCT"]
+        for queue in (self.queue, station.dead):
+            station.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "1"})
+
+    def connect(self, handler: str, queue: str, **variables: str) -> None:
+        name = f"{handler}{self.station.suffix}"
+        arn = deploy(self.ministack, handler, name, self.environment | variables)
+        self.mappings.append(feed(self.ministack, queue, arn))
+
+    def close(self) -> None:
+        """Take no more messages: some are left on purpose."""
+        for mapping in self.mappings:
+            self.ministack.client("lambda").delete_event_source_mapping(UUID=mapping)
+
+    def build(self, number: int) -> int:
+        """Carry a build out: run its command with what it has; return the exit code."""
+        build = self.codebuild.builds[number]
+        (variable,) = build["environment"]["environmentVariables"]
+        done = subprocess.run(
+            [sys.executable, MAIN, "worker", "--record", variable["value"]],
+            env=self.environment | {"CODEBUILD_BUILD_ID": build["id"]},
+            cwd=self.station.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+        assert TOKEN.encode() not in done.stdout + done.stderr
+        return done.returncode
+
+
+@pytest.fixture
+def line(station: Station, ministack: Ministack) -> Iterator[Line]:
+    with codebuild_server() as codebuild:
+        line = Line(station, ministack, codebuild)
+        yield line
+        line.close()
+
+
+def test_order_goes_from_the_queue_to_the_report(line: Line) -> None:
+    line.station.upload("v1", packed(main_tf=HELLO))
+    line.connect("start", line.queue)
+    line.station.send(order(name="you"))
+    until(lambda: len(line.codebuild.started) == 1)
+    assert line.build(0) == 0
+    record = line.station.sandbox.record("rec-1")
+    assert record["RecordDetail"]["Status"] == "SUCCEEDED"
+    assert [o["OutputValue"] for o in record["RecordOutputs"]] == ["hello you"]
+    until(lambda: line.station.left(line.queue) == 0)
+    assert line.table.leftovers(TOKEN.encode()) == []
+
+
+def test_poison_goes_to_the_dead_letters_and_stays_there(line: Line) -> None:
+    line.connect("start", line.queue)
+    line.connect("finish", line.station.dead)
+    line.station.send("poison")
+    line.station.send(order())
+    until(lambda: line.station.left(line.station.dead) == 1)
+    assert line.codebuild.records() == ["rec-1"]
+    assert line.station.left(line.queue) == 0
+
+
+def test_order_that_start_cannot_take_is_failed(line: Line) -> None:
+    line.connect("start", line.queue, AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:1")
+    line.connect("finish", line.station.dead)
+    line.station.send(order())
+    until(lambda: line.station.sandbox.status("rec-1") == "FAILED")
+    until(lambda: line.station.left(line.station.dead) == 0)
+    assert line.codebuild.started == []
