@@ -1,11 +1,11 @@
 """Calls that ask AWS's services something: over which client, and what goes wrong, for a person."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from workflow_result.account import Account
 from workflow_result.endpoint import is_on_this_machine
+from workflow_result.engine.launch_role import settings
 from workflow_result.problem import ExitCode, Problem
 from workflow_result.undelivered import ADVICE, NotAnAnswer, not_delivered
 
@@ -79,18 +79,9 @@ class Service:
         variable = {"servicecatalog": "SERVICE_CATALOG", "stepfunctions": "SFN"}.get(
             self._name, self._name.upper()
         )
-        url = (
-            self._endpoint_url
-            or os.environ.get(f"AWS_ENDPOINT_URL_{variable}")
-            or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        config = Config(
-            connect_timeout=5,
-            read_timeout=20,
-            retries={"mode": "standard"},
-            # A proxy's "this machine" is another one.
-            proxies={} if url and is_on_this_machine(url) else None,
-        )
+        config = settings(variable)
+        if self._endpoint_url and is_on_this_machine(self._endpoint_url):
+            config = config.merge(Config(proxies={}))
         client, sources = self._account.client(
             self._name, self._region or self._account.region, self._endpoint_url, config
         )

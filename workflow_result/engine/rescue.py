@@ -25,8 +25,7 @@ from workflow_result.engine.findings import (
     in_journal,
 )
 from workflow_result.journal import Journal
-from workflow_result.journal.record import Entry, digest_for
-from workflow_result.journal.record import State as Known
+from workflow_result.journal.record import Entry
 from workflow_result.problem import ExitCode, Problem, Style, say
 from workflow_result.reporting import Reporter
 from workflow_result.request import Request
@@ -176,14 +175,7 @@ class Rescue:
         try:
             finding = self._report(finding, request)
         except Problem as problem:
-            finding = _stopped(finding, problem)
-            entry = None
-            with _told():
-                entry = self._entry(order)
-            if not entry or entry.digest != digest_for(request, entry.destination):
-                return finding
-            if entry.state == Known.OWED:
-                finding = replace(finding, state=State.OWED, to_do=RESEND)
+            return _stopped(finding, problem)
         if finding.state in (State.ENDED, State.OWED):
             self._delete(finding.letters)
         return finding
@@ -196,7 +188,13 @@ class Rescue:
             known = f"{earlier.status or 'its result'} was reported meanwhile"
             return replace(finding, state=State.OVER, known=known, to_do="")
         if not earlier:
-            reporter.report(request)
+            try:
+                reporter.report(request)
+            except Problem as problem:
+                stopped = _stopped(finding, problem)
+                if reporter.is_owed:
+                    return replace(stopped, state=State.OWED, to_do=RESEND)
+                return stopped
         say(f"{finding.order.record_id}: ended FAILED")
         return replace(finding, state=State.ENDED, to_do="")
 
