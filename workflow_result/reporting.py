@@ -43,8 +43,12 @@ class Reporter:
         with self._without_journal():
             self._journal = open_journal and open_journal()
 
-    def begin(self, if_it_dies: Request, lost: Callable[[str], None]) -> Entry | None:
+    def begin(
+        self, if_it_dies: Request, lost: Callable[[str], None], *, of_waiting: bool = True
+    ) -> Entry | None:
         """Enter a run: `if_it_dies` is owed if this process ends before `report`.
+
+        Where it is not to be one `of_waiting`, an order that waits for a build is left to that.
 
         Returns None where it is to go on. `lost` is called then, from another thread, with the
         reason, should it not be certain any more that the run is this process's. Returns the entry
@@ -56,7 +60,10 @@ class Reporter:
         with self._without_journal("nothing was run"):
             if self._journal:
                 entry = self._journal.begin(
-                    if_it_dies, self.delivery.destination, self.delivery.region
+                    if_it_dies,
+                    self.delivery.destination,
+                    self.delivery.region,
+                    of_waiting=of_waiting,
                 )
         if entry is None:
             return None
@@ -250,6 +257,8 @@ def _in_the_way(entry: Entry, request: Request, *, of_run: bool) -> Problem:
         line = f"{record_id}: another process runs Terraform for it; {was}"
         if not of_run:
             line += f". Where that hangs, end it, then `forget {record_id}`"
+    elif entry.state == State.WAITING:
+        line = f"{record_id}: it waits for a build; {was}"
     elif entry.state == State.REFUSED:
         line = (
             f"{record_id}: an earlier run of it died, and Service Catalog refused that result; "

@@ -256,6 +256,12 @@ class TestWait:
         assert (told.state, told.own) == (State.RUNNING, True)
         assert Waiting.of(new.work) is None
 
+    def test_it_stands_against_a_run_that_is_not_to_be_one_of_an_order_that_waits(self) -> None:
+        record, _ = waits()
+        kept, told = moves.begin(record, 100.0, a_result(), None, of_waiting=False)
+        assert kept is record
+        assert told.state == State.WAITING
+
     def test_what_service_catalog_has_ends_it(self) -> None:
         _, entry = owed(a_result("SUCCEEDED"))
         assert moves.settle(waits()[0], NOW, entry)[0].work is None

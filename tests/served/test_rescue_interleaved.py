@@ -30,18 +30,19 @@ def place(
     return Table(table.name), table.url(), table.environment
 
 
-@pytest.fixture(params=["goes on", "ends"])
+@pytest.fixture(params=["goes on", "ends", "waits"])
 def run(
     request: pytest.FixtureRequest, place: tuple[Path | Table, str, dict[str, str]]
 ) -> Iterator[Run]:
-    """Have another process begin a run of an engine's order, or try; it stays alive, or is
-    reported at once. Service Catalog makes nothing of that yet."""
+    """Have another process begin a run of an engine's order, or try. It stays alive; or is
+    reported at once, of which Service Catalog makes nothing yet; or waits for a build."""
     ours, theirs = processes.Pipe()
     arguments = [place[0], CREDENTIALS | place[2], theirs]
     process = processes.Process(target=work, args=arguments, daemon=True)
     process.start()
     theirs.close()
     ours.recv()
+    kind = request.param
 
     def do(method: str, *arguments: Any) -> Any:
         ours.send((method, arguments))
@@ -50,9 +51,13 @@ def run(
     def run(engine: SimulatedEngine) -> Entry:
         message = read(engine.message(next(iter(engine.statuses))).encode())
         assert isinstance(message, Message)
-        entry: Entry = do("begin", message.result([], "The machine died."), "sandbox", None)
-        if request.param == "ends" and is_run(entry):
-            do("settle", [do("owe", message.result([], None), "sandbox", None, entry)])
+        request, there = message.result([], "The machine died."), ("sandbox", None)
+        if kind == "waits":
+            waiting: Entry = do("wait", request, *there, engine.message())
+            return waiting
+        entry: Entry = do("begin", request, *there)
+        if kind == "ends" and is_run(entry):
+            do("settle", [do("owe", message.result([], None), *there, entry)])
         return entry
 
     yield run
@@ -61,7 +66,7 @@ def run(
 
 
 def is_run(entry: Entry) -> bool:
-    return entry.own and entry.state == State.RUNNING
+    return entry.own and entry.state in (State.RUNNING, State.WAITING)
 
 
 def moments(happens: Callable[[SimulatedEngine], Any]) -> Iterator[tuple[SimulatedEngine, Any]]:

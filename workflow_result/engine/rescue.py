@@ -183,7 +183,7 @@ class Rescue:
     def _report(self, finding: Finding, request: Request) -> Finding:
         reporter = Reporter(self._open_journal, self._delivery)
         # Entered as a run, of which there is one at a time: nobody else begins one then.
-        earlier = reporter.begin(request, lambda _: None)
+        earlier = reporter.begin(request, lambda _: None, of_waiting=False)
         if earlier and not earlier.own:
             known = f"{earlier.status or 'its result'} was reported meanwhile"
             return replace(finding, state=State.OVER, known=known, to_do="")

@@ -37,17 +37,21 @@ class Journal:
         self._store = store
         self.is_shared = store.is_shared
 
-    def begin(self, request: Request, destination: str, region: str | None) -> Entry:
+    def begin(
+        self, request: Request, destination: str, region: str | None, *, of_waiting: bool = True
+    ) -> Entry:
         """Enter a run that begins, with the `request` that is owed should this process die.
 
-        Returns what the journal has then: this process's own run; its `own` presumed FAILED
-        (`request`), which it has to report now instead; or what stands against a run. Service
-        Catalog's queues may deliver a message more than once
+        Where it is not to be one `of_waiting`, an order that waits stands against it. Returns what
+        the journal has then: this process's own run; its `own` presumed FAILED (`request`), which
+        it has to report now instead; or what stands against a run. Service Catalog's queues may
+        deliver a message more than once
         (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html).
         """
         region = region and _encodable(region)
         return self._one(
-            _key(request, destination), partial(moves.begin, request=request, region=region)
+            _key(request, destination),
+            partial(moves.begin, request=request, region=region, of_waiting=of_waiting),
         )
 
     def wait(self, request: Request, destination: str, region: str | None, message: str) -> Entry:

@@ -52,16 +52,21 @@ def stands_against_result(entry: Entry, request: Request) -> bool:
     return False
 
 
-def begin(record: Record, now: float, request: Request, region: str | None) -> tuple[Record, Entry]:
+def begin(
+    record: Record, now: float, request: Request, region: str | None, *, of_waiting: bool = True
+) -> tuple[Record, Entry]:
     """A run begins, with the `request` that is owed should its process die.
 
-    Tells the run; or the presumed FAILED of an earlier one that this process is to report now; or
-    what stands against a run.
+    Where it is not to be one `of_waiting`, an order that waits stands against it. Tells the run; or
+    the presumed FAILED of an earlier one that this process is to report now; or what stands against
+    a run.
     """
     entry = record.entry(now)
     for known in (record.reported_entry(), entry):
         if known and stands_against_run(known, request):
             return record, known
+    if entry and entry.state == State.WAITING and not of_waiting:
+        return record, entry
     if entry and entry.state == State.OWED:
         return entered(record, now, request, region, State.OWED, Phase.APPLYING)
     return entered(record, now, request, region, State.RUNNING, Phase.PREPARING)
