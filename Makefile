@@ -23,7 +23,7 @@ test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 	$(BIN)/python -m pytest
 
 test-engine: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests of the engine, which take some minutes
-	$(BIN)/python -m pytest tests/served
+	$(BIN)/python -m pytest --dist loadscope tests/served # what a module needs is made once
 
 torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for minutes, count what is lost or doubled (JOURNAL=dynamodb)
 	$(BIN)/python tests/torture$(if $(filter dynamodb,$(JOURNAL)),_shared).py

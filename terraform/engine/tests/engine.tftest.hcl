@@ -178,30 +178,30 @@ run "lets_each_do_no_more_than_it_needs" {
     condition = {
       for key, policy in aws_iam_role_policy.this : key => jsonencode(sort(flatten([for statement in jsondecode(policy.policy).Statement : statement.Action])))
       } == { for key, actions in {
-      build = [
-        "dynamodb:GetItem", "dynamodb:UpdateItem",
-        "logs:CreateLogStream", "logs:PutLogEvents",
-        "s3:DeleteObject", "s3:GetObject", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:PutObject",
-        "servicecatalog:NotifyProvisionProductEngineWorkflowResult",
-        "servicecatalog:NotifyTerminateProvisionedProductEngineWorkflowResult",
-        "servicecatalog:NotifyUpdateProvisionedProductEngineWorkflowResult",
-        "sts:AssumeRole",
-      ]
-      parser = ["logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObject", "sts:AssumeRole"]
-      start = [
-        "codebuild:StartBuild", "dynamodb:GetItem", "dynamodb:UpdateItem",
-        "logs:CreateLogStream", "logs:PutLogEvents",
-        "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
-      ]
-      finish = [
-        "codebuild:BatchGetBuilds", "codebuild:StartBuild",
-        "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem",
-        "logs:CreateLogStream", "logs:PutLogEvents",
-        "servicecatalog:NotifyProvisionProductEngineWorkflowResult",
-        "servicecatalog:NotifyTerminateProvisionedProductEngineWorkflowResult",
-        "servicecatalog:NotifyUpdateProvisionedProductEngineWorkflowResult",
-        "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
-      ]
+        build = [
+          "dynamodb:GetItem", "dynamodb:UpdateItem",
+          "logs:CreateLogStream", "logs:PutLogEvents",
+          "s3:DeleteObject", "s3:GetObject", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:PutObject",
+          "servicecatalog:NotifyProvisionProductEngineWorkflowResult",
+          "servicecatalog:NotifyTerminateProvisionedProductEngineWorkflowResult",
+          "servicecatalog:NotifyUpdateProvisionedProductEngineWorkflowResult",
+          "sts:AssumeRole",
+        ]
+        parser = ["logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObject", "sts:AssumeRole"]
+        start = [
+          "codebuild:StartBuild", "dynamodb:GetItem", "dynamodb:UpdateItem",
+          "logs:CreateLogStream", "logs:PutLogEvents",
+          "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
+        ]
+        finish = [
+          "codebuild:BatchGetBuilds", "codebuild:StartBuild",
+          "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem",
+          "logs:CreateLogStream", "logs:PutLogEvents",
+          "servicecatalog:NotifyProvisionProductEngineWorkflowResult",
+          "servicecatalog:NotifyTerminateProvisionedProductEngineWorkflowResult",
+          "servicecatalog:NotifyUpdateProvisionedProductEngineWorkflowResult",
+          "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
+        ]
     } : key => jsonencode(actions) }
     error_message = "Somebody may do more or less than is written here."
   }
