@@ -10,13 +10,16 @@ MINISTACK := tests/ministack/.venv
 RUNS ?= 20
 PACKAGE_PYTHON ?= 3.13
 
-.PHONY: help demo test test-engine torture simulation bench package lint venv schemas requirements clean
+.PHONY: help demo demo-engine test test-engine torture load simulation bench package lint venv schemas requirements clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## send a result through Terraform to a local endpoint
 	@$(BIN)/python terraform/examples/demo.py
+
+demo-engine: $(VENV)/.ready-dev $(MINISTACK)/.ready ## install the engine at stand-ins on this machine, and order three times
+	@PYTHONPATH=.:tests $(BIN)/python tests/served/demo_engine.py
 
 test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 	@$(BIN)/python -m compileall -q workflow_result # the tests start it a thousand times
@@ -27,6 +30,9 @@ test-engine: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests of the engi
 
 torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for minutes, count what is lost or doubled (JOURNAL=dynamodb)
 	$(BIN)/python tests/torture$(if $(filter dynamodb,$(JOURNAL)),_shared).py
+
+load: $(VENV)/.ready-dev $(MINISTACK)/.ready ## two hundred orders for one worker, with figures
+	@$(BIN)/python tests/load.py
 
 simulation: $(VENV)/.ready-dev ## a shared journal, a thousand machines and all that goes wrong, on virtual time
 	@PYTHONPATH=. $(BIN)/python tests/simulation.py

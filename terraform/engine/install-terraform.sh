@@ -3,7 +3,8 @@
 # zip file comes from TERRAFORM_URL, or is there from an earlier build; its SHA-256 is looked at each
 # time. A zip file that is another one ends the build before anything is done with it.
 set -euo pipefail
-if ! terraform version 2>/dev/null | grep -qxF "Terraform v$TERRAFORM_VERSION"; then
+read -r found < <(terraform version 2>/dev/null) || true # a pipe would fail where it is read no further
+if [ "$found" != "Terraform v$TERRAFORM_VERSION" ]; then
   zip=tools/terraform_${TERRAFORM_VERSION}_linux_amd64.zip
   right() { echo "$TERRAFORM_SHA256  $zip" | sha256sum --check --status 2>/dev/null; }
   mkdir -p tools

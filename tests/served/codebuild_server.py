@@ -31,6 +31,7 @@ class CodeBuild:
     """Builds, at most `limit` at the same time; `error` is what StartBuild answers instead."""
 
     url: str = ""
+    project: str = PROJECT
     limit: int = 60
     error: tuple[str, str] | None = None
     builds: list[Members] = field(default_factory=list)
@@ -52,7 +53,7 @@ class CodeBuild:
     def _start(self, members: Members) -> Members:
         if self.error:
             raise ServiceError(*self.error)
-        if members["projectName"] != PROJECT:
+        if members["projectName"] != self.project:
             raise ServiceError("ResourceNotFoundException", "Project cannot be found")
         for build in self.builds:
             if build["token"] == members["idempotencyToken"]:  # valid for five minutes
@@ -61,7 +62,7 @@ class CodeBuild:
             message = f"Cannot have more than {self.limit} builds in queue for the account"
             raise ServiceError("AccountLimitExceededException", message)
         self.started.append(members)
-        build_id = f"{PROJECT}:{next(self._numbers)}"
+        build_id = f"{self.project}:{next(self._numbers)}"
         self.builds.append(
             {
                 "id": build_id,
@@ -96,7 +97,7 @@ class CodeBuild:
             "source": "aws.codebuild",
             "detail": {
                 "build-status": status,
-                "project-name": PROJECT,
+                "project-name": self.project,
                 "build-id": build["arn"],
                 "additional-information": {
                     "environment": {
