@@ -55,6 +55,8 @@ class Builds:
     codebuild: CodeBuild
     time_left: Callable[[], float]
     now: Callable[[], float] = time.time
+    refused: int = 0
+    """How many builds were refused, though there is room."""
     _own: list[tuple[Entry, Waiting]] = field(default_factory=list)
     _no_room: str | None = None
     """Why no more builds are asked for."""
@@ -197,6 +199,7 @@ class Builds:
                 reason = f"The engine could not start a build for this order: {error.cause}."
                 self._fail(entry, waiting, f"{reason} Nothing was run. {_AGAIN}")
                 return
+            self.refused += error.refused
             kind = "error" if error.refused else "warning"
             line = f"{kind}: {entry.record_id} waits, no build was started: {error.cause}"
             say(line, Style.RED if error.refused else Style.YELLOW)

@@ -66,6 +66,7 @@ def start(event: Event, context: Any) -> Any:
     with _builds(context, at_once=1) as builds:
         response = _each_message(event, context, builds.take)
         builds.start()
+        _tell_refused(builds)
     return response
 
 
@@ -85,6 +86,7 @@ def finish(event: Event, context: Any) -> Any:
             _deliver(builds)
             builds.start()
             _tell_metrics(builds)
+        _tell_refused(builds)
     return None
 
 
@@ -191,16 +193,27 @@ def _deliver(builds: "Builds") -> None:
     )
 
 
+def _tell_refused(builds: "Builds") -> None:
+    """Tell how often a build was refused: somebody has to set something up."""
+    if builds.refused:
+        _tell({"BuildsRefused": builds.refused}, {})
+
+
 def _tell_metrics(builds: "Builds") -> None:
+    from workflow_result.engine import metrics
+
+    _tell(*metrics.of_journal(builds.journal.pending(), builds.now()))
+
+
+def _tell(counts: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+    """Tell CloudWatch these metrics."""
     from aws_lambda_powertools import Metrics
     from aws_lambda_powertools.metrics import MetricUnit
 
-    from workflow_result.engine import metrics
+    from workflow_result.engine.metrics import NAMESPACE
 
-    counts, ages = metrics.of_journal(builds.journal.pending(), builds.now())
-    told = Metrics(namespace=metrics.NAMESPACE)
-    for name, count in counts.items():
-        told.add_metric(name, MetricUnit.Count, count)
-    for name, age in ages.items():
-        told.add_metric(name, MetricUnit.Seconds, age)
+    told = Metrics(namespace=NAMESPACE)
+    for values, unit in ((counts, MetricUnit.Count), (seconds, MetricUnit.Seconds)):
+        for name, value in values.items():
+            told.add_metric(name, unit, value)
     told.flush_metrics()
