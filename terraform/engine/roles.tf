@@ -35,10 +35,12 @@ locals {
       service   = "lambda.amazonaws.com"
       condition = {}
       statements = concat(
-        local.statements.start_builds,
+        local.statements.start_builds, # also for older orders, which come first
+        local.statements.look_at_builds,
+        local.statements.report,
         [merge(local.receive, { Resource = [for queue in aws_sqs_queue.operation : queue.arn] })],
         local.sqs_key,
-        jsondecode(module.journal.report_policy).Statement,
+        jsondecode(module.journal.resend_policy).Statement,
       )
     }
     finish = {

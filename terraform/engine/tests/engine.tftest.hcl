@@ -189,8 +189,12 @@ run "lets_each_do_no_more_than_it_needs" {
         ]
         parser = ["logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObject", "sts:AssumeRole"]
         start = [
-          "codebuild:StartBuild", "dynamodb:GetItem", "dynamodb:UpdateItem",
+          "codebuild:BatchGetBuilds", "codebuild:StartBuild",
+          "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem",
           "logs:CreateLogStream", "logs:PutLogEvents",
+          "servicecatalog:NotifyProvisionProductEngineWorkflowResult",
+          "servicecatalog:NotifyTerminateProvisionedProductEngineWorkflowResult",
+          "servicecatalog:NotifyUpdateProvisionedProductEngineWorkflowResult",
           "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
         ]
         finish = [
