@@ -241,6 +241,13 @@ class TestMessage:
             "rec-1: the journal has it as provision, not as update: nothing was started",
         )
 
+    def test_message_that_comes_twice_at_once_gets_one_build(self, world: World) -> None:
+        builds = world.builds()
+        builds.take(BODY)
+        builds.take(BODY)
+        builds.start()
+        assert world.started == ["rec-1"]
+
     def test_older_orders_get_their_builds_first(self, world: World) -> None:
         world.error = NotStarted("Limit", refused=False)
         world.take()

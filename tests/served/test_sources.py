@@ -8,6 +8,7 @@ import pytest
 from codebuild_server import CodeBuild, codebuild_server
 from conftest import MAIN
 from deployed import deploy, feed, until
+from lambda_runtime import function
 from ministack_server import Ministack
 from served_cli import HELLO, TOKEN, Station, order, packed
 from tables import SharedTable, new_table
@@ -31,7 +32,7 @@ class Line:
             station.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "1"})
 
     def connect(self, handler: str, queue: str, **variables: str) -> None:
-        name = f"{handler}{self.station.suffix}"
+        name = f"{handler}{self.station.suffix}-{len(self.mappings)}"
         arn = deploy(self.ministack, handler, name, self.environment | variables)
         self.mappings.append(feed(self.ministack, queue, arn))
 
@@ -40,19 +41,25 @@ class Line:
         for mapping in self.mappings:
             self.ministack.client("lambda").delete_event_source_mapping(UUID=mapping)
 
-    def build(self, number: int) -> int:
-        """Carry a build out: run its command with what it has; return the exit code."""
+    def begin(self, number: int) -> subprocess.Popen[bytes]:
+        """Have a build begin: run its command with what it has."""
         build = self.codebuild.builds[number]
         (variable,) = build["environment"]["environmentVariables"]
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, MAIN, "worker", "--record", variable["value"]],
             env=self.environment | {"CODEBUILD_BUILD_ID": build["id"]},
             cwd=self.station.home,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        assert TOKEN.encode() not in done.stdout + done.stderr
-        return done.returncode
+
+    def build(self, number: int) -> int:
+        """Carry a build out; return the exit code."""
+        process = self.begin(number)
+        said = b"".join(process.communicate())
+        assert TOKEN.encode() not in said
+        return process.returncode
 
 
 @pytest.fixture
@@ -74,6 +81,39 @@ def test_order_goes_from_the_queue_to_the_report(line: Line) -> None:
     assert [o["OutputValue"] for o in record["RecordOutputs"]] == ["hello you"]
     until(lambda: line.station.left(line.queue) == 0)
     assert line.table.leftovers(TOKEN.encode()) == []
+
+
+SLOW = """
+resource "terraform_data" "it" {
+  provisioner "local-exec" {
+    command = "sleep 60"
+  }
+}
+"""
+
+
+def test_order_whose_build_is_killed_is_failed_and_the_product_can_be_changed(line: Line) -> None:
+    station = line.station
+    station.upload("v1", packed(main_tf=SLOW))
+    station.upload("v2", packed(main_tf=HELLO))
+    line.connect("start", line.queue)
+    line.connect("start", station.queues["UPDATE_PROVISIONED_PRODUCT"])
+    station.send(order())
+    until(lambda: len(line.codebuild.started) == 1)
+    process = line.begin(0)
+    until(lambda: [item.get("phase") for item in line.table.items()] == ["applying"])
+    process.kill()
+    process.communicate()
+    with function("finish", station.home, line.environment) as finish:
+        assert not finish(line.codebuild.end(0, "STOPPED")).failed
+    (error,) = station.sandbox.record("rec-1")["RecordDetail"]["RecordErrors"]
+    assert error["Description"] == (
+        "The build that carried out this order was stopped, so how far Terraform came is not known."
+    )
+    station.send(order("UPDATE_PROVISIONED_PRODUCT", "rec-2", "S3://artifacts/v2", name="you"))
+    until(lambda: len(line.codebuild.started) == 2)
+    assert line.build(1) == 0
+    assert station.sandbox.status("rec-2") == "SUCCEEDED"
 
 
 def test_poison_goes_to_the_dead_letters_and_stays_there(line: Line) -> None:

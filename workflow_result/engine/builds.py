@@ -57,7 +57,7 @@ class Builds:
     now: Callable[[], float] = time.time
     refused: int = 0
     """How many builds were refused, though there is room."""
-    _own: list[tuple[Entry, Waiting]] = field(default_factory=list)
+    _own: dict[str, tuple[Entry, Waiting]] = field(default_factory=dict)
     _no_room: str | None = None
     """Why no more builds are asked for."""
 
@@ -85,7 +85,7 @@ class Builds:
             line = f"{entry.record_id}: the journal has it as {entry.operation}, not as "
             raise Problem(ExitCode.INVALID, f"{line}{message.operation}: nothing was started")
         if entry.own and entry.state == State.WAITING:
-            self._own.append((entry, Waiting(body)))
+            self._own[entry.record_id] = entry, Waiting(body)
         else:
             say(f"{entry.record_id}: {entry.state} already, nothing was started")
 
@@ -124,7 +124,7 @@ class Builds:
         except JournalProblem as problem:
             say(f"warning: {problem.lines[0]}", Style.YELLOW)
             self.journal.wait_no_longer()
-        for entry, waiting in self._own:
+        for entry, waiting in self._own.values():
             self._is_over()
             try:
                 self._start(entry, waiting)
