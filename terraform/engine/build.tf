@@ -2,10 +2,10 @@
 # the message, which has the WorkflowToken, is in the journal.
 
 locals {
-  # CodeBuild gives each build a fresh machine and, where it has one that was used before, these folders
-  # of it. A provider from there is taken where the artifact's lock file has its checksum, so that it is
-  # as good as a download.
-  cached = ["tools", "providers"]
+  # CodeBuild gives each build a fresh machine and, where it can, these folders of an earlier one. Code of
+  # other artifacts may have been at them: Terraform takes a provider from there only where the artifact's
+  # lock file has its checksum, and of Terraform it is the zip file that is kept, whose checksum is looked at.
+  cached = ["downloads", "providers"]
 
   # One shell runs them all (buildspec version 0.2), in the folder that the package is unpacked in.
   commands = {

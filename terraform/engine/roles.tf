@@ -205,10 +205,8 @@ locals {
         Action   = ["ec2:CreateNetworkInterfacePermission"]
         Resource = "${local.ec2}:network-interface/*"
         Condition = {
-          StringEquals = {
-            "ec2:AuthorizedService" = "codebuild.amazonaws.com"
-            "ec2:Subnet"            = [for id in sort(vpc.subnet_ids) : "${local.ec2}:subnet/${id}"]
-          }
+          StringEquals = { "ec2:AuthorizedService" = "codebuild.amazonaws.com" }
+          ArnEquals    = { "ec2:Subnet" = [for id in sort(vpc.subnet_ids) : "${local.ec2}:subnet/${id}"] }
         }
       },
     ]])
