@@ -244,7 +244,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def declared_as(type_: str, kind: Kind, **more: bool) -> Configuration:
+def declared_as(type_: str, kind: Kind, **more: Any) -> Configuration:
     return Configuration(variables={"size": Variable("size", kind, type_, **more)})
 
 

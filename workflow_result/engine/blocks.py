@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 
 from workflow_result.engine import hcl
@@ -75,3 +76,18 @@ def blocks(file: Path) -> tuple[list[Block], bool]:
     except (OSError, ValueError):
         return [], False
     return [Block(*block) for block in hcl.blocks(source)], not source.node.has_error
+
+
+def fault(file: Path) -> str:
+    """Return what keeps a file from being understood, and where, for a person; else nothing."""
+    try:
+        text = file.read_bytes()
+        if file.suffix == ".json":
+            parse_json(text.decode("utf-8-sig", "replace"))
+            return ""
+        line = hcl.first_error(hcl.parse(text))
+    except JSONDecodeError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return f"line {line}: this is not in Terraform's language" if line else ""

@@ -24,8 +24,9 @@ ABSENT = Expression(Kind.ANY)
 
 @dataclass(frozen=True)
 class Variable:
-    """A declared variable. `type` is its text, empty where there is none; `kind` is what a value of
-    that type is; `default` is ABSENT, or an Expression where it is no literal."""
+    """A declared variable. `type` is its text as it stands there, empty where there is none; `kind`
+    is what a value of that type is; `default` is ABSENT, or an Expression where it is no literal.
+    """
 
     name: str
     kind: Kind = Kind.ANY
@@ -34,6 +35,7 @@ class Variable:
     sensitive: bool = False
     ephemeral: bool = False
     nullable: bool = True
+    description: str = ""
 
     @property
     def secret(self) -> bool:
@@ -200,18 +202,14 @@ class _Module:
                 sensitive=_may_be(values.get("sensitive")),
                 ephemeral=_may_be(values.get("ephemeral")),
                 nullable=_may_be(values.get("nullable", True)),
+                description=_text(values.get("description")) or "",
             )
             for name, values in self._variables.items()
         }
 
     def descriptions(self) -> dict[str, str]:
-        given = {name: values.get("description") for name, values in self._outputs.items()}
-        # JSON can hold half a character, and Terraform replaces it.
-        return {
-            name: text.encode("utf-8", "replace").decode("utf-8")
-            for name, text in given.items()
-            if isinstance(text, str)
-        }
+        given = {name: _text(values.get("description")) for name, values in self._outputs.items()}
+        return {name: text for name, text in given.items() if text is not None}
 
     def definitions(self) -> Iterator[Value | Expression]:
         """Yield what files of definitions in the folder have for secret variables."""
@@ -233,6 +231,11 @@ class _Module:
                 )
 
 
+def _text(value: Value | Expression) -> str | None:
+    """Return a value that is a text. JSON can hold half a character, and Terraform replaces it."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
 def _may_be(value: Value | Expression) -> bool:
     """Whether an attribute may be true. Terraform takes strings, too."""
     return value not in (None, False, "false", "0")
@@ -248,11 +251,11 @@ _KINDS = {
 
 
 def _type(given: Source | Value) -> tuple[Kind, str]:
-    """Return the kind of a type, and its text in one line."""
+    """Return the kind of a type, and its text."""
     text = given.read() if isinstance(given, Source) else str(given)
     name = re.match(r"[\s(]*(\w*)", text)
     assert name  # it matches anything
-    return _KINDS.get(name[1], Kind.ANY), " ".join(text.split())
+    return _KINDS.get(name[1], Kind.ANY), text
 
 
 class _Tags:

@@ -42,8 +42,19 @@ def parse(text: bytes) -> Source:
     Raises `ValueError` where it has more than `MAX_SIZE` bytes.
     """
     if len(text) > MAX_SIZE:
-        raise ValueError("too large")
+        raise ValueError(f"it has more than {MAX_SIZE >> 20} MiB")
     return Source(_parser().parse(_plainer(text)).root_node, text)
+
+
+def first_error(source: Source) -> int | None:
+    """Return the line of what the grammar does not know, or misses; None where there is no such."""
+    todo = [source.node]
+    while todo:
+        node = todo.pop()
+        if node.is_missing or (node.is_error and not any(c.has_error for c in node.children)):
+            return int(node.start_point[0]) + 1
+        todo.extend(child for child in reversed(node.children) if child.has_error)
+    return None
 
 
 def parse_expression(text: str) -> Source:

@@ -122,13 +122,14 @@ def _written(value: Value) -> str:
 
 
 def _unsuitable(variable: Variable, text: str) -> Unsuitable:
-    shown = "its value" if variable.secret else json.dumps(_short(text), ensure_ascii=False)
+    shown = "its value" if variable.secret else json.dumps(_cut(text), ensure_ascii=False)
     hint = {
         Kind.SEQUENCE: ': a JSON list is needed, as ["a","b"]',
         Kind.MAPPING: ': a JSON object is needed, as {"a":"b"}',
     }.get(variable.kind, "")
-    return Unsuitable(f"is declared as {_short(variable.type)}, which {shown} is not{hint}")
+    declared = _cut(" ".join(variable.type.split()))
+    return Unsuitable(f"is declared as {declared}, which {shown} is not{hint}")
 
 
-def _short(text: str) -> str:
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

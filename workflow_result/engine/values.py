@@ -47,7 +47,7 @@ def parse_json(text: str) -> Value:
     times."""
 
     def refuse(constant: str) -> None:
-        raise ValueError(constant)
+        raise ValueError(f"{constant} is no JSON")
 
     try:
         return json.loads(
@@ -58,7 +58,7 @@ def parse_json(text: str) -> Value:
             parse_constant=refuse,  # NaN, which Python has of its own
         )
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def kind_of(value: Value | Expression) -> Kind:
