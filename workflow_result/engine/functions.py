@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_result.delivery import Delivery
 from workflow_result.journal.place import Table, open_journal, parse
 from workflow_result.pace import AT_MOST
-from workflow_result.problem import ExitCode, Problem, Style, defect, say
+from workflow_result.problem import ExitCode, Problem, Style, defect, printable, say
 from workflow_result.secret import hide
 
 if TYPE_CHECKING:
@@ -39,6 +39,14 @@ to faults that pass: the state machines of AWS's reference engine call again for
 error of a function (https://docs.aws.amazon.com/step-functions/latest/dg/connect-lambda.html)."""
 
 
+class ParserInvalidParameterException(Failed):
+    """Service Catalog has given an artifact without parameters to tell: it knows this name."""
+
+
+class ParserAccessDeniedException(Failed):
+    """The parser may not have the artifact: Service Catalog knows this name."""
+
+
 def _handler(function: Handler) -> Handler:
     """Have what goes wrong be told without a traceback, and without any piece of a secret."""
 
@@ -55,6 +63,25 @@ def _handler(function: Handler) -> Handler:
             raise Failed("a defect of this program: the log says where") from None
 
     return handle
+
+
+@_handler
+def parse_parameters(event: Event, context: Any) -> Any:
+    """Tell Service Catalog what parameters an artifact has: see `parameter_parser.answer`."""
+    from workflow_result.engine import artifact, parameter_parser
+    from workflow_result.engine.launch_role import NotAssumed
+
+    try:
+        return parameter_parser.answer(event)
+    except (artifact.NotAllowed, NotAssumed) as error:
+        raise ParserAccessDeniedException(_line(error)) from None
+    except (artifact.Unfit, parameter_parser.Unparsable) as error:
+        raise ParserInvalidParameterException(_line(error)) from None
+
+
+def _line(error: Exception) -> str:
+    """Return what an error says in one line; names in an archive can hold anything."""
+    return hide(printable(str(error).encode("utf-8", "replace").decode()))
 
 
 @_handler
