@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workflow_result.engine import expressions, hcl
-from workflow_result.engine.configuration import Configuration, Variable
+from workflow_result.engine.configuration import ABSENT, Configuration, Variable
 from workflow_result.engine.values import Expression, Kind, Value, kind_of, parse_json, write
 
 _SHOWN = 40
@@ -50,6 +50,8 @@ def definitions(parameters: Mapping[str, str], configuration: Configuration) -> 
         if variable is None or not re.fullmatch(r"[^\W\d][\w-]*", name):
             undeclared.append(name)
             continue
+        if not text and _says_nothing(variable):
+            continue
         try:
             value = _value(variable, text)
             lines.append(f"{name} = {_written(value)}\n")
@@ -62,6 +64,19 @@ def definitions(parameters: Mapping[str, str], configuration: Configuration) -> 
     if wrong:
         raise Unsuitable("The " + "; the ".join(wrong))
     return Definitions("".join(lines), tuple(secrets), tuple(undeclared), ephemeral)
+
+
+def _says_nothing(variable: Variable) -> bool:
+    """Whether an empty text leaves a variable to its default, and cannot be its value.
+
+    An empty text is what `parameter_parser` tells of a default that is null, or that has to be
+    worked out, and Service Catalog orders what it was told.
+    """
+    default = variable.default
+    if default is ABSENT or not (default is None or isinstance(default, Expression)):
+        return False
+    kind = kind_of(default) if variable.kind is Kind.ANY else variable.kind
+    return kind not in (Kind.STRING, Kind.ANY)
 
 
 def _value(variable: Variable, text: str) -> Value:
