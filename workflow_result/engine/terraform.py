@@ -17,6 +17,7 @@ from workflow_result.engine.diagnostics import failure_reason
 from workflow_result.engine.message import TRACER_TAG, Message
 from workflow_result.engine.notation import keep_value
 from workflow_result.engine.outputs import Output, as_reported
+from workflow_result.engine.plugin_cache import alone_in_cache
 from workflow_result.engine.process import Stopper
 from workflow_result.engine.program import Failed, Program
 from workflow_result.problem import ExitCode, Problem, Style, defect, say
@@ -77,8 +78,8 @@ class TerraformRun:
         self._is_terminate = message.operation == "terminate"
         self._lock_timeout = f"-lock-timeout={settings.lock_timeout}s"
         self._before_apply = before_apply
-        stopper = Stopper(stop_requests, settings.timeout)
-        self._program = Program(settings.program, settings.directory, stopper, settings.watch)
+        self._stopper = Stopper(stop_requests, settings.timeout)
+        self._program = Program(settings.program, settings.directory, self._stopper, settings.watch)
         self._inherited = os.environ if settings.environment is None else settings.environment
 
     def run(self) -> Ending:
@@ -125,7 +126,8 @@ class TerraformRun:
         # The plan has all but ephemeral ones. Terraform before 1.10, which has none, takes no file.
         again = var_file if given.ephemeral else []
         program.files = (plan, definitions.fileno())
-        program.step("init", *var_file)  # OpenTofu can use variables there
+        with alone_in_cache(program.environment, self._stopper.is_due):
+            program.step("init", *var_file)  # OpenTofu can use variables there
         if not self._is_terminate:
             tags.check_arrival(program)
         for attempt in range(1, PLANS + 1):
