@@ -21,7 +21,7 @@ def alone_in_cache(
     """
     folder = environment.get("TF_PLUGIN_CACHE_DIR")
     try:
-        file = Path(folder, ".lock").open("wb") if folder else None
+        file = Path(folder, ".lock").open("wb") if folder else None  # noqa: SIM115 - closed below
     except OSError:
         file = None
     if file is None:
