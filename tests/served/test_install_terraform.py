@@ -17,7 +17,8 @@ NAME = f"terraform_{VERSION}_linux_amd64.zip"
 
 
 def stand_in(version: str) -> str:
-    return f"#!/bin/sh\necho 'Terraform v{version}'\necho 'on linux_amd64'\n"
+    """A Terraform that says more than fits into a pipe, where nobody reads it to the end."""
+    return f"#!/bin/sh\necho 'Terraform v{version}'\nexec seq 100000\n"
 
 
 @dataclass
