@@ -114,12 +114,21 @@ locals {
       }],
     )
 
-    package = [{
-      Sid      = "Package"
-      Effect   = "Allow"
-      Action   = ["s3:GetObject", "s3:GetObjectVersion"]
-      Resource = "${aws_s3_bucket.this["package"].arn}/${local.name}.zip"
-    }]
+    package = [
+      {
+        Sid      = "Package"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:GetObjectVersion"]
+        Resource = "${aws_s3_bucket.this["package"].arn}/${local.name}.zip"
+      },
+      # CodeBuild looks whose bucket its source is in.
+      {
+        Sid      = "PackageBucket"
+        Effect   = "Allow"
+        Action   = ["s3:GetBucketAcl", "s3:GetBucketLocation"]
+        Resource = aws_s3_bucket.this["package"].arn
+      },
+    ]
 
     # Where a product has no launch role, the parser reads its artifact itself: only such as Service
     # Catalog has put there.

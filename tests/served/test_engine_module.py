@@ -1,6 +1,9 @@
 """The module `engine`, applied: functions, builds, queues, and a second plan."""
 
 import hashlib
+import json
+import subprocess
+import sys
 import zipfile
 from base64 import b64encode
 from collections.abc import Iterator
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import clean_environment
 from installed_engine import DRIFT, InstalledEngine
 from ministack_server import ministack_server
 
@@ -60,3 +64,58 @@ def test_a_build_finds_its_commands_in_the_package(engine: InstalledEngine) -> N
         "install-terraform.sh",
     }
     assert {"main.py", "install-terraform.sh"} <= set(names)
+
+
+def test_a_build_comes_to_its_program_with_the_terraform_that_was_asked_for(
+    engine: InstalledEngine, package: Path, tmp_path: Path
+) -> None:
+    """The buildspec's own commands, in one shell, with the project's environment."""
+    codebuild = engine.ministack.client("codebuild")
+    (project,) = codebuild.batch_get_projects(names=["workflow-result"])["projects"]
+    variables = {v["name"]: v["value"] for v in project["environment"]["environmentVariables"]}
+    image = tmp_path / "image"
+    image.mkdir()
+    (image / "python").symlink_to(sys.executable)
+    (image / "terraform").write_text(
+        f"#!/bin/sh\necho Terraform v{variables['TERRAFORM_VERSION']}\n"
+    )
+    (image / "terraform").chmod(0o755)
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(tmp_path / "src")
+    phases = yaml.safe_load(project["source"]["buildspec"])["phases"]
+    look = 'test -d "$TF_PLUGIN_CACHE_DIR" && python main.py --version && terraform version'
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join([*phases["install"]["commands"], look])],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "src",
+        env=clean_environment(tmp_path, **variables) | {"PATH": f"{image}:/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    program, terraform = done.stdout.splitlines()
+    assert program.startswith("workflow-result ")
+    assert terraform == f"Terraform v{variables['TERRAFORM_VERSION']}"
+
+
+def test_queues_pass_on_what_is_not_handled(engine: InstalledEngine) -> None:
+    """After five tries a message of each operation lies in the dead-letter queue."""
+    sqs = engine.ministack.client("sqs")
+    dead_letters = engine.output("dead_letter_queue_url")
+    for operation, url in engine.output("queue_urls").items():
+        assert url.endswith(f"/ServiceCatalogExternal{operation}OperationQueue")
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        redrive = json.loads(attributes["RedrivePolicy"])
+        assert redrive["deadLetterTargetArn"].endswith(":" + dead_letters.rpartition("/")[2])
+        assert int(redrive["maxReceiveCount"]) == 5
+        assert attributes["VisibilityTimeout"] == "360"
+    mappings = engine.ministack.client("lambda").list_event_source_mappings()
+    sources = {
+        (m["FunctionArn"].rpartition(":")[2], m["EventSourceArn"].rpartition(":")[2])
+        for m in mappings["EventSourceMappings"]
+    }
+    assert sources == {
+        ("workflow-result-start", "ServiceCatalogExternalProvisionOperationQueue"),
+        ("workflow-result-start", "ServiceCatalogExternalUpdateOperationQueue"),
+        ("workflow-result-start", "ServiceCatalogExternalTerminateOperationQueue"),
+        ("workflow-result-finish", "workflow-result-dead-letters"),
+    }

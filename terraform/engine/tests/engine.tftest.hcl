@@ -181,7 +181,7 @@ run "lets_each_do_no_more_than_it_needs" {
         build = [
           "dynamodb:GetItem", "dynamodb:UpdateItem",
           "logs:CreateLogStream", "logs:PutLogEvents",
-          "s3:DeleteObject", "s3:GetObject", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:PutObject",
+          "s3:DeleteObject", "s3:GetBucketAcl", "s3:GetBucketLocation", "s3:GetObject", "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:PutObject",
           "servicecatalog:NotifyProvisionProductEngineWorkflowResult",
           "servicecatalog:NotifyTerminateProvisionedProductEngineWorkflowResult",
           "servicecatalog:NotifyUpdateProvisionedProductEngineWorkflowResult",
