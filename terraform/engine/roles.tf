@@ -31,32 +31,26 @@ locals {
       )
     }
     start = {
-      name      = "WorkflowResultStart-${local.region}"
-      service   = "lambda.amazonaws.com"
-      condition = {}
-      statements = concat(
-        local.statements.start_builds, # also for older orders, which come first
-        local.statements.look_at_builds,
-        local.statements.report,
-        [merge(local.receive, { Resource = [for queue in aws_sqs_queue.operation : queue.arn] })],
-        local.sqs_key,
-        jsondecode(module.journal.resend_policy).Statement,
-      )
+      name       = "WorkflowResultStart-${local.region}"
+      service    = "lambda.amazonaws.com"
+      condition  = {}
+      statements = concat([merge(local.receive, { Resource = [for queue in aws_sqs_queue.operation : queue.arn] })], local.see_to_orders)
     }
     finish = {
-      name      = "WorkflowResultFinish-${local.region}"
-      service   = "lambda.amazonaws.com"
-      condition = {}
-      statements = concat(
-        local.statements.start_builds,
-        local.statements.look_at_builds,
-        local.statements.report,
-        [merge(local.receive, { Resource = [aws_sqs_queue.dead_letters.arn] })],
-        local.sqs_key,
-        jsondecode(module.journal.resend_policy).Statement,
-      )
+      name       = "WorkflowResultFinish-${local.region}"
+      service    = "lambda.amazonaws.com"
+      condition  = {}
+      statements = concat([merge(local.receive, { Resource = [aws_sqs_queue.dead_letters.arn] })], local.see_to_orders)
     }
   }
+
+  # Both start what is due in the journal, and end an order that cannot be carried out.
+  see_to_orders = concat(
+    local.statements.builds,
+    local.statements.report,
+    local.sqs_key,
+    jsondecode(module.journal.resend_policy).Statement,
+  )
 
   log_groups = merge(aws_cloudwatch_log_group.function, { build = aws_cloudwatch_log_group.build })
 
@@ -140,17 +134,10 @@ locals {
       Condition = { StringEquals = { "s3:ExistingObjectTag/servicecatalog:provisioning" = "true" } }
     }]
 
-    start_builds = [{
-      Sid      = "StartBuilds"
+    builds = [{
+      Sid      = "Builds"
       Effect   = "Allow"
-      Action   = ["codebuild:StartBuild"]
-      Resource = local.project_arn
-    }]
-
-    look_at_builds = [{
-      Sid      = "LookAtBuilds"
-      Effect   = "Allow"
-      Action   = ["codebuild:BatchGetBuilds"]
+      Action   = ["codebuild:StartBuild", "codebuild:BatchGetBuilds"]
       Resource = local.project_arn
     }]
 

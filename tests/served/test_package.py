@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT, clean_environment
 from served_package import make_package
 
+from workflow_result.loader import ServiceCatalogLoader
+
 PARTITIONS = {
     "us-east-1": "amazonaws.com",
     "cn-north-1": "amazonaws.com.cn",
@@ -22,7 +24,7 @@ PARTITIONS = {
     "us-isob-east-1": "sc2s.sgov.gov",
     "eusc-de-east-1": "amazonaws.eu",
 }
-SERVICES = ("codebuild", "dynamodb", "logs", "s3", "servicecatalog", "sqs", "sts")
+SERVICES = ("codebuild", "dynamodb", "s3", "servicecatalog", "sqs", "stepfunctions", "sts")
 REQUEST = {"WorkflowToken": "t", "RecordId": "rec-1", "Status": "SUCCEEDED"}
 
 
@@ -98,6 +100,7 @@ def test_botocore_has_the_models_of_the_services_that_are_called_alone(unpacked:
     data = unpacked / "botocore" / "data"
     services = {path.name for path in data.iterdir() if path.is_dir()}
     assert services == {*SERVICES, "signin", "sso", "sso-oidc"}
+    assert services == set(ServiceCatalogLoader([]).list_available_services("service-2"))
 
 
 def test_the_same_checkout_gives_the_same_bytes(tmp_path: Path) -> None:
