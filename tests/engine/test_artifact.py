@@ -6,6 +6,7 @@ import os
 import stat
 import tarfile
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,26 @@ def test_unfit_archive_is_refused_for_a_reason(
         unpacked(archive, tmp_path)
     assert str(refused.value) == f"The artifact {reason.removeprefix('The artifact ')}"
     assert not (tmp_path / "b").exists()
+
+
+def test_headers_that_tarfile_has_no_stack_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unfit, match=r"^The artifact is no tar\.gz archive: maximum recursion"):
+        unpacked(headers_in_a_row(900), tmp_path)
+
+
+def test_headers_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
+        for number in range(200):
+            member = tarfile.TarInfo(f"{number}")
+            member.pax_headers = {"comment": "x" * 2**17}
+            tar.addfile(member)
+    tracemalloc.start()
+    try:
+        unpacked(file.getvalue(), tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 5 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_checksum_counts(tmp_path: Path) -> None:

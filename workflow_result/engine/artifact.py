@@ -213,12 +213,9 @@ class _Unpacking:
 
     def _link(self, target: Path, member: tarfile.TarInfo) -> None:
         """Make a hard link to a file that came before."""
-        source = PurePosixPath(member.linkname)
-        origin = self._folder.joinpath(*source.parts)
-        inside = not source.is_absolute() and ".." not in source.parts
-        if not (inside and origin.is_file() and _is_within(origin, self._folder)):
-            raise _leads_outside(self._name, member.name)
-        if origin.is_symlink():
+        origin = self._folder / member.linkname
+        is_file = origin.is_file() and not origin.is_symlink()
+        if not (is_file and _is_within(origin, self._folder)):
             raise _leads_outside(self._name, member.name)
         if origin != target:
             target.unlink(missing_ok=True)
