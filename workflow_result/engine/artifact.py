@@ -125,6 +125,7 @@ class _Unpacking:
         self._stream = stream
         self._folder = folder
         self._name = name
+        self._folders: set[PurePosixPath] = set()  # they stay: nothing takes a folder's place
         self._left = self._in_header = MOST_BYTES
         self._to_write = MOST_BYTES  # apart: the holes of a sparse file are in no archive
 
@@ -167,19 +168,15 @@ class _Unpacking:
                     self._copy(tar, member, nowhere)
             return
         try:
-            for parent in reversed(target.relative_to(folder).parents[:-1]):
-                if (folder / parent).is_symlink():
-                    raise Unfit(f"{name} has a file behind a link: {member.name}")
-                if (folder / parent).is_file():
-                    raise Unfit(f"{name} has a file in a file: {member.name}")
+            if path.parent not in self._folders:
+                self._make(path.parent, member)
             if member.isdir():
                 if target.is_symlink() or target.is_file():
                     target.unlink()
-                target.mkdir(parents=True, exist_ok=True)
+                target.mkdir(exist_ok=True)
                 return
             if target == folder or (target.is_dir() and not target.is_symlink()):
                 raise Unfit(f"{name} has a file in the place of a folder: {member.name}")
-            target.parent.mkdir(parents=True, exist_ok=True)
             if member.isreg():
                 target.unlink(missing_ok=True)
                 with target.open("wb") as file:
@@ -197,6 +194,17 @@ class _Unpacking:
             raise Unfit(
                 f"{name} has a file that cannot be written: {member.name}: {reason}"
             ) from error
+
+    def _make(self, parent: PurePosixPath, member: tarfile.TarInfo) -> None:
+        """Make the folder that a member is in."""
+        for above in (*reversed(parent.parents[:-1]), parent):
+            place = self._folder / above
+            if above.parts and place.is_symlink():
+                raise Unfit(f"{self._name} has a file behind a link: {member.name}")
+            if place.is_file():
+                raise Unfit(f"{self._name} has a file in a file: {member.name}")
+            place.mkdir(exist_ok=True)
+        self._folders.add(parent)
 
     def _copy(self, tar: tarfile.TarFile, member: tarfile.TarInfo, file: BinaryIO) -> None:
         self._to_write -= max(member.size, 0)
