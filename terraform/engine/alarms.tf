@@ -14,6 +14,12 @@ locals {
       description = "Service Catalog has refused a result for good: `pending` says which and why; end the order by hand, then `forget` it."
       missing     = "notBreaching"
     }
+    builds-refused = {
+      metric      = "BuildsRefused"
+      threshold   = 0
+      description = "CodeBuild refuses builds though there is room: see the log of ${local.functions.finish.name}. Orders are FAILED for that after an hour."
+      missing     = "notBreaching"
+    }
     running-too-long = {
       metric      = "OldestRunning"
       threshold   = (local.build_timeout + 15) * 60

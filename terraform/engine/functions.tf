@@ -8,6 +8,7 @@ locals {
       description = "Tells Service Catalog what parameters an artifact has"
       timeout     = 100
       memory      = 1024 # the artifact is unpacked and read
+      storage     = 2560 # packed, and unpacked
       environment = {}
     }
     start = {
@@ -16,6 +17,7 @@ locals {
       description = "Takes an order from its queue, enters it in the journal and starts a build for it"
       timeout     = 60
       memory      = 512
+      storage     = 512
       environment = local.function_environment
     }
     finish = {
@@ -24,6 +26,7 @@ locals {
       description = "Sees to orders that nobody else ends: starts, delivers, or reports them FAILED"
       timeout     = 300
       memory      = 512
+      storage     = 512
       environment = local.function_environment
     }
   }
@@ -61,6 +64,10 @@ resource "aws_lambda_function" "this" {
 
   timeout     = each.value.timeout
   memory_size = each.value.memory
+
+  ephemeral_storage {
+    size = each.value.storage
+  }
 
   dynamic "environment" {
     for_each = length(each.value.environment) > 0 ? [each.value.environment] : []
