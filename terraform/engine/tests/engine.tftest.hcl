@@ -297,9 +297,10 @@ run "tells_of_what_somebody_has_to_look_at" {
     condition = { for alarm in aws_cloudwatch_metric_alarm.journal : alarm.metric_name => alarm.threshold } == {
       OldestOwed    = 900
       Refused       = 0
+      BuildsRefused = 0
       OldestRunning = 9900
     }
-    error_message = "There must be an alarm for a result that is owed or refused, and for an order that runs too long."
+    error_message = "There must be an alarm for a result that is owed or refused, for builds that are refused, and for an order that runs too long."
   }
 
   assert {
