@@ -91,6 +91,22 @@ ROWS = [
         "run_smallest",
         "by_hand_smallest",
     ),
+    Row("an order in a running `worker`, Terraform a script", "0.4 s", 1.0, "order_warm", 0.4),
+    Row(
+        "the same in a build: `worker --record`, from its start to its end",
+        "1.5 s",
+        1.0,
+        "order_cold",
+        1.5,
+    ),
+    Row(
+        "memory of a `worker` with nothing to do",
+        "a process with the same boto3 clients",
+        1.25,
+        "worker_idle",
+        "boto3_idle",
+        True,
+    ),
 ]
 
 NOTES = f"""\
@@ -144,15 +160,28 @@ def measure(scenes: Scenes, runs: int) -> tuple[dict[str, list[Sample]], dict[st
         "notify_shared": scenes.notify_shared,
         "boto3_shared_script": scenes.boto3_shared_script,
     }
+    orders = dict.fromkeys(("order_warm", "order_cold", "worker_idle", "boto3_idle"), _nothing)
     samples: dict[str, list[Sample]] = {}
     reasons: dict[str, str] = {}
-    for stand_in, needing in ((scenes.use_moto, bucket), (scenes.use_ministack, shared)):
+    for stand_in, needing in (
+        (scenes.use_moto, [bucket]),
+        (scenes.use_ministack, [shared, orders]),
+    ):
         try:
             stand_in()
         except NotMeasured as reason:
-            reasons |= dict.fromkeys(needing, str(reason))
-            needing.clear()
-    groups: list[tuple[int, Mapping[str, Callable[[], Sample]]]] = [
+            for measures in needing:
+                reasons |= dict.fromkeys(measures, str(reason))
+                measures.clear()
+    if orders:
+        served = scenes.orders
+        orders = {
+            "order_warm": served.warm,
+            "order_cold": served.cold,
+            "worker_idle": served.idle,
+            "boto3_idle": served.boto3_idle,
+        }
+    groups: list[tuple[int, dict[str, Callable[[], Sample]]]] = [
         (
             runs,
             {
@@ -165,6 +194,7 @@ def measure(scenes: Scenes, runs: int) -> tuple[dict[str, list[Sample]], dict[st
             },
         ),
         (runs, shared),
+        (runs, orders),
         (long_runs, {"resend": scenes.resend, "aws_cli_each": scenes.aws_cli_each}),
         (
             runs,
@@ -184,6 +214,11 @@ def measure(scenes: Scenes, runs: int) -> tuple[dict[str, list[Sample]], dict[st
         samples |= taken
         reasons |= missing
     return samples, reasons
+
+
+def _nothing() -> Sample:
+    """What is measured once its stand-in is there."""
+    raise NotMeasured("its stand-in did not start")
 
 
 def table(samples: Mapping[str, list[Sample]], reasons: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.measure import NotMeasured, Sample, process
+from benchmarks.orders import Orders
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks"
@@ -105,6 +106,7 @@ class Scenes:
         url = f"http://127.0.0.1:{port}"
         self._table = _output_of("make_table", url).strip()
         self._shared = self._at_once | {"AWS_ENDPOINT_URL_DYNAMODB": url}
+        self.orders = Orders(self._at_once, url, self._table, self._folder, self._at_end)
 
     def notify_shared(self) -> Sample:
         variables = {"WORKFLOW_RESULT_JOURNAL": f"dynamodb://{self._table}"}
