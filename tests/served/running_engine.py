@@ -208,8 +208,9 @@ class RunningEngine:
         temporary = folder / "tmp"
         temporary.mkdir()
         environment = (
-            clean_environment(self.home, **CREDENTIALS, **variables, **self.elsewhere)
+            clean_environment(self.home, **CREDENTIALS, **variables)
             | {"AWS_ENDPOINT_URL": self.ministack.url, "CODEBUILD_BUILD_ID": build["id"]}
+            | self.elsewhere
             | {"CODEBUILD_BUILD_URL": url, "TMPDIR": str(temporary), "CHECKPOINT_DISABLE": "1"}
         )
         settings = self.module.environment.get("TF_CLI_CONFIG_FILE")
