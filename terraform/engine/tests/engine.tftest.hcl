@@ -324,7 +324,7 @@ run "takes_what_it_is_given" {
     launch_role_arns     = ["arn:aws:iam::*:role/launch-*"]
     permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
     terraform_version    = "1.12.2"
-    terraform_url        = "file:///opt/terraform"
+    terraform_url        = "file:///srv/terraform"
     image                = "210987654321.dkr.ecr.eu-west-1.amazonaws.com/team/terraform:1"
     compute_type         = "BUILD_GENERAL1_LARGE"
     timeout              = 2130
@@ -398,7 +398,7 @@ run "takes_what_it_is_given" {
     condition = { for variable in aws_codebuild_project.this.environment[0].environment_variable : variable.name => [variable.type, variable.value] if !startswith(variable.name, "WORKFLOW_RESULT_") } == {
       TERRAFORM_VERSION         = ["PLAINTEXT", "1.12.2"]
       TERRAFORM_SHA256          = ["PLAINTEXT", "1eaed12ca41fcfe094da3d76a7e9aa0639ad3409c43be0103ee9f5a1ff4b7437"]
-      TERRAFORM_URL             = ["PLAINTEXT", "file:///opt/terraform"]
+      TERRAFORM_URL             = ["PLAINTEXT", "file:///srv/terraform"]
       HTTPS_PROXY               = ["PLAINTEXT", "http://proxy.example.com:3128"]
       TF_TOKEN_app_terraform_io = ["SECRETS_MANAGER", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:registry-AbCdEf:token"]
       GITHUB_TOKEN              = ["PARAMETER_STORE", "/engine/github"]
