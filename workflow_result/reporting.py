@@ -37,7 +37,8 @@ class Reporter:
         """Whether another process runs it."""
         self._journal: Journal | None = None
         self._run: Entry | None = None
-        self._applies = False
+        self.applies = False
+        """Whether the run has begun to change things."""
         self._stopped = False
         self._warned = False
         with self._without_journal():
@@ -100,7 +101,7 @@ class Reporter:
                 # It may have been frozen before it got the answer.
                 if not is_own or self._journal.is_lost():
                     raise _lost(self._run.record_id, "nothing was applied")
-        self._applies = True
+        self.applies = True
 
     def has_ended(self, record_id: str) -> bool:
         """Whether the run of another record has. Where the journal has none of it: no."""
@@ -131,7 +132,7 @@ class Reporter:
         entered into a shared journal: its message comes again.
         """
         entry, run = None, self._run
-        if run and self._stopped and not self._applies:
+        if run and self._stopped and not self.applies:
             self._give_back()  # FAILED after all where its message does not come again
             raise _lost(run.record_id, "nothing was applied")
         with self._without_journal():
@@ -140,7 +141,7 @@ class Reporter:
                     request, self.delivery.destination, self.delivery.region, run
                 )
         if entry is None and run and self._journal:
-            may_come_again = self._journal.is_shared and not self._applies
+            may_come_again = self._journal.is_shared and not self.applies
             if may_come_again or self._journal.is_lost():
                 raise _lost(run.record_id, "nothing was reported")
         if entry is None or entry.own:

@@ -212,3 +212,19 @@ def test_throttled_result_is_delivered_by_the_schedule(
     assert engine.status(record) == "IN_PROGRESS"
     engine.finish({})
     assert engine.status(record) == "SUCCEEDED"
+
+
+def test_order_that_a_build_cannot_carry_out_is_failed_with_the_reason(
+    engine: RunningEngine, record: str, product: str
+) -> None:
+    """Its message does not come again."""
+    engine.elsewhere["WORKFLOW_RESULT_STATE_BUCKET"] = "no-such-bucket"
+    try:
+        engine.order(order(record=record, artifact="S3://artifacts/hello", product=product))
+        engine.until_ended(record)
+    finally:
+        del engine.elsewhere["WORKFLOW_RESULT_STATE_BUCKET"]
+    assert engine.status(record) == "FAILED"
+    assert reason(engine, record).startswith(
+        "The engine could not carry out this order: the state bucket no-such-bucket cannot be used"
+    )

@@ -128,6 +128,7 @@ def worker(
         open_journal=partial(open_journal, place, account),
         delivery=delivery,
         log_url=os.environ.get("WORKFLOW_RESULT_LOG_URL"),
+        comes_again=record_id is None,
     )
     if record_id:
         message = _waiting(record_id, open_journal(place, account), delivery.destination)

@@ -28,6 +28,10 @@ class StopRequests(deque[str]):
     given_back = False
 
 
+class GivenBack(Problem):
+    """A run was stopped before anything was applied: its message is to come again."""
+
+
 class Workplace(Protocol):
     """Where an order is carried out: what has to be there before Terraform runs, and to be kept."""
 
@@ -101,7 +105,7 @@ def carry_out(
             ending = _ending(message, workplace, stop_requests, before_apply)
             if ending.failure_reason and stop_requests.given_back:
                 line = f"{message.record_id}: stopped, nothing was applied: its message comes again"
-                raise Problem(ExitCode.NOT_DELIVERED, line)
+                raise GivenBack(ExitCode.NOT_DELIVERED, line)
         except (Problem, ImportError):
             reporter.let_go()
             raise

@@ -7,8 +7,9 @@ from enum import StrEnum
 from workflow_result import request as requests
 from workflow_result.delivery import Delivery
 from workflow_result.engine import message as messages
-from workflow_result.engine.order import carry_out, end_failed
+from workflow_result.engine.order import GivenBack, carry_out, end_failed
 from workflow_result.engine.workplace import EngineWorkplace, Facilities
+from workflow_result.failure_reason import fit
 from workflow_result.journal import Journal
 from workflow_result.problem import ExitCode, Problem, Style, name_record, say
 from workflow_result.reporting import Reporter
@@ -48,19 +49,23 @@ def serve(
     open_journal: Callable[[], Journal],
     delivery: Delivery,
     log_url: str | None,
+    comes_again: bool,
 ) -> Served:
     """Carry out the order of the operation message in `source`.
 
-    `log_url` is that of `carry_out`. What goes wrong is said, and is in what is returned.
+    `log_url` is that of `carry_out`. What goes wrong is said, and is in what is returned. Where the
+    message does not come again, an order that cannot be carried out is FAILED for that.
     """
     try:
         message = messages.read(source)
     except Problem as problem:
         return _ended(problem, Fate.UNREADABLE)
     name_record(message.record_id)
-    reporter = None
     try:
         reporter = Reporter(open_journal, delivery)
+    except Problem as problem:
+        return _ended(problem, Fate.UNSERVED)
+    try:
         if isinstance(message, messages.Unusable):
             members, code = end_failed(message, reporter)
         else:
@@ -71,14 +76,29 @@ def serve(
     except Problem as problem:
         if problem.exit_code == ExitCode.REFUSED:
             return _ended(problem, Fate.REPORTED)
-        if reporter and (reporter.is_owed or reporter.is_elsewhere):
+        if reporter.is_owed or reporter.is_elsewhere:
             return _ended(problem, Fate.OWED if reporter.is_owed else Fate.ELSEWHERE)
+        is_kept = comes_again or reporter.applies or isinstance(problem, GivenBack)
+        if isinstance(message, messages.Message) and not is_kept:
+            return _failed(message, problem, reporter)
         return _ended(problem, Fate.UNSERVED)
     finally:
-        if reporter:
-            reporter.close()
+        reporter.close()
     result = requests.result(message.operation, members, reported=True)
     return Served(Fate.REPORTED, code, result)
+
+
+def _failed(message: messages.Message, problem: Problem, reporter: Reporter) -> Served:
+    """End an order for which nothing was applied, nor can be."""
+    line = "; ".join(problem.lines)
+    reason = f"The engine could not carry out this order: {line}. Nothing was applied; order again."
+    unusable = messages.Unusable(message.result([], fit(reason)[0]), problem.lines)
+    try:
+        members, _ = end_failed(unusable, reporter)
+    except Problem as again:
+        return _ended(again, Fate.OWED if reporter.is_owed else Fate.UNSERVED)
+    result = requests.result(message.operation, members, reported=True)
+    return Served(Fate.REPORTED, problem.exit_code, result, line)
 
 
 def _ended(problem: Problem, fate: Fate) -> Served:

@@ -18,7 +18,7 @@ from types import FrameType
 
 from workflow_result.engine.queues import Action, Done, Emptied, Queues, Taken, attend
 from workflow_result.engine.serving import Fate, Served
-from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.problem import ExitCode, Problem, Style, defect, say
 
 RESEND_EVERY = 300.0
 """Seconds between two deliveries of what is owed."""
@@ -82,8 +82,7 @@ class Worker:
         """
         told, theirs = _forked.Pipe()
         self._told = told
-        beside = _forked.Process(target=self._attend, args=[theirs], daemon=True)
-        beside.start()
+        beside = self._fork(self._attend, theirs)
         theirs.close()
         urls = told.recv()
         if isinstance(urls, Problem):
@@ -101,14 +100,14 @@ class Worker:
             self._turn(told)
             if self._is_ending:
                 self._tell(None)
-        if self._resending:
+        if self._resending and self._resending.pid:
+            os.kill(self._resending.pid, signal.SIGINT)
             self._resending.join()
         told.close()
         beside.join()
         return self._exit_code
 
     def _attend(self, worker: Connection) -> None:
-        self._forget_parent()
         for kind in _SIGNALS:
             signal.signal(kind, signal.SIG_IGN)  # it ends with the worker
         attend(self._queues, worker)
@@ -116,13 +115,13 @@ class Worker:
     def _fork(self, work: Callable[..., None], *arguments: object) -> BaseProcess:
         """Begin a process that does this `work`; no signal meets it half-made."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        process = _forked.Process(target=work, args=arguments)
+        process = _forked.Process(target=self._do, args=[work, *arguments])
         process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return process
 
-    def _forget_parent(self) -> None:
-        """What a forked process does first: it has nothing of this one but what it is given."""
+    def _do(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do it in a forked process, which has nothing of this one but what it is given."""
         os.setsid()  # signals come from the worker alone, each once
         signal.set_wakeup_fd(-1)
         for kind in _SIGNALS:
@@ -130,6 +129,18 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         if self._told:  # who listens at the other end learns of the worker's end
             self._told.close()
+        code = ExitCode.DEFECT
+        try:
+            work(*arguments)
+            code = ExitCode.DONE
+        except Problem as problem:
+            for line in problem.lines:
+                say(f"warning: {line}", Style.YELLOW)
+        except KeyboardInterrupt:
+            pass
+        except Exception as error:
+            defect(error)
+        os._exit(code)
 
     def _turn(self, queues: Connection) -> None:
         """Wait for what happens next, and see to it."""
@@ -166,7 +177,6 @@ class Worker:
             self._orders.append(_Order(told, process, ours))
 
     def _carry_out(self, taken: Taken, worker: Connection) -> None:
-        self._forget_parent()
         served = self._serve(taken.body.encode())
         with suppress(OSError):  # the worker was killed
             worker.send(served)
@@ -212,10 +222,10 @@ class Worker:
             return
         if time.monotonic() - self._resent_at >= RESEND_EVERY:
             self._resent_at = time.monotonic()
-            self._resending = self._fork(self._do_resend)
+            self._resending = self._fork(self._send_owed)
 
-    def _do_resend(self) -> None:
-        self._forget_parent()
+    def _send_owed(self) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         self._resend()
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
