@@ -23,11 +23,7 @@ TAKES = 1.0
 
 TERRAFORM = f"""
 for word in "$@"; do case $word in -out=*) printf '{{}}' >"${{word#-out=}}" ;; esac; done
-if [ "$1" = apply ]; then
-  date +%s.%N >>"$BEGUN"
-  sleep {TAKES}
-  date +%s.%N >>"$ENDED"
-fi
+[ "$1" != apply ] || sleep {TAKES}
 """
 
 
@@ -46,15 +42,9 @@ def memory(pid: int) -> float:
     return total / 1024
 
 
-def busy(begun: list[float], ended: list[float]) -> float:
-    """Which part of the places was taken, as long as there was an order for each of them."""
-    events = sorted([(at, 1) for at in begun] + [(at, -1) for at in ended])
-    until = sorted(begun)[-AT_ONCE]  # from then on the queues are empty
-    at, running, taken = events[0][0], 0, 0.0
-    for moment, change in events:
-        taken += running * (min(moment, until) - min(at, until))
-        at, running = moment, running + change
-    return taken / AT_ONCE / (until - events[0][0])
+def orders_of(pid: int) -> int:
+    """How many orders a worker has under way: its children, but for the one with the queues."""
+    return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) - 1
 
 
 def main() -> int:
@@ -66,17 +56,17 @@ def main() -> int:
         station.upload("v1", packed(main_tf=HELLO))
         for number, record in enumerate(records):
             station.send(order(record=record, product=f"pp-{number}"))
-        times = {name: home / name for name in ("BEGUN", "ENDED")}
         began = time.monotonic()
         process = station.start(
             *("--at-once", str(AT_ONCE), "--terraform", station.program(TERRAFORM)),
-            **{name: str(file) for name, file in times.items()},
             output=str(home / "output"),
         )
-        memories = []
-        while len(sandbox.calls()) < ORDERS and process.poll() is None:
-            time.sleep(1)
+        memories, taken = [], []
+        while (ended_now := len(sandbox.calls())) < ORDERS and process.poll() is None:
+            time.sleep(0.5)
             memories.append(memory(process.pid))
+            if AT_ONCE <= ended_now <= ORDERS - 2 * AT_ONCE:
+                taken.append(orders_of(process.pid))
         took = time.monotonic() - began
         time.sleep(3)
         idle = memory(process.pid)
@@ -88,11 +78,10 @@ def main() -> int:
         left = sum(station.left(queue) for queue in station.queues.values())
         calls = [record for record, _, _ in sandbox.calls()]
         ended = [record for record in records if sandbox.status(record) == "SUCCEEDED"]
-    begun, done = (sorted(map(float, file.read_text().split())) for file in times.values())
     third = len(memories) // 3
     print(f"{ORDERS} orders, {AT_ONCE} at once, Terraform takes {TAKES:.0f} s:")
     print(f"  {took:.0f} s, {ORDERS * TAKES / AT_ONCE:.0f} s of that Terraform's own")
-    print(f"  {busy(begun, done):.0%} of the places taken while orders waited")
+    print(f"  {sum(taken) / len(taken) / AT_ONCE:.0%} of the places taken while orders waited")
     print(f"  {len(ended)} ended SUCCEEDED, {len(calls)} reports, {left} messages left")
     print(f"  memory {max(memories[:third]):.0f} MiB at the most in the first third, ", end="")
     print(f"{max(memories[-third:]):.0f} MiB in the last, {idle:.0f} MiB with nothing to do")

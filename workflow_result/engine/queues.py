@@ -31,6 +31,9 @@ LONG_POLL = 10
 """Seconds that SQS waits at the most for a message to come. Whoever hangs up before loses one that
 comes meanwhile: it is invisible until its time is over."""
 
+SHORT_PAUSE = 1.0
+"""Seconds until a queue that was empty is looked at again, where there is not room to wait."""
+
 _BACKOFF = (1, 2, 5, 10, 20, 30, 60)
 """Seconds between attempts while a queue cannot be asked."""
 
@@ -162,11 +165,11 @@ class Queues:
                 if self._stopping:
                     return
                 self._polling += 1
-                # Where there is not room for a message of each, the queues take turns.
-                has_room = self._room >= len(self._urls) and not self._once
+                # A place for a message of each queue: else none is kept for one that may be empty.
+                has_room = self._room >= len(self._urls)
             taken = None
             try:
-                taken = self._receive(url, LONG_POLL if has_room else 1)
+                taken = self._receive(url, 1 if self._once else LONG_POLL if has_room else 0)
                 if failures:
                     say(f"{url} answers again")
                 failures = 0
@@ -185,6 +188,8 @@ class Queues:
                     self._empty.add(url)
                 is_empty = len(self._empty) == len(self._urls)
                 self._changed.notify_all()
+                if not (taken or failures or has_room or self._once):
+                    self._changed.wait_for(lambda: self._stopping, SHORT_PAUSE)
                 stopping = self._stopping
                 with suppress(OSError):
                     if taken and not stopping:
