@@ -104,7 +104,12 @@ class Reporter:
         self.applies = True
 
     def has_ended(self, record_id: str) -> bool:
-        """Whether the run of another record has. Where the journal has none of it: no."""
+        """Whether the run of a record has; of the record that has begun here, an earlier one.
+
+        Where the journal has none of it, or other machines do not share it: no.
+        """
+        if self._run and self._run.record_id == record_id:
+            return self._journal is not None and self._journal.is_shared
         entry = None
         with self._without_journal():
             if self._journal:

@@ -122,6 +122,19 @@ def test_lock_of_an_earlier_run_of_the_same_record_is_taken_over() -> None:
     new_lock(bucket, "rec-1").take(0, [])
 
 
+def test_lock_of_the_same_record_on_another_machine_is_the_journal_s_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two machines with journals of their own may both have its message."""
+    bucket = Bucket()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
+        new_lock(bucket, "rec-1").take(0, [])
+    with pytest.raises(Failed):
+        new_lock(bucket, "rec-1").take(0, [])
+    new_lock(bucket, "rec-1", {"rec-1"}).take(0, [])
+
+
 def test_waiting_ends_when_the_run_is_to_stop() -> None:
     bucket = Bucket()
     new_lock(bucket, "rec-1").take(0, [])

@@ -140,6 +140,25 @@ def test_order_that_lacks_something_is_failed(
     assert status_and_reason(station, "rec-1") == ("FAILED", reason)
 
 
+BACKENDS = {
+    "a backend": 'backend "local" {\n    path = "/tmp/elsewhere.tfstate"\n  }',
+    "HCP Terraform": 'cloud {\n  organization = "x"\n  workspaces {\n    name = "y"\n  }\n}',
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.mark.parametrize("file", ["backend_tf", "my_override_tf"])
+def test_state_is_the_engine_s_whatever_the_artifact_says(
+    station: Station, backend: str, file: str
+) -> None:
+    text = f"terraform {{\n  {backend}\n}}\n"
+    station.upload("v1", packed(main_tf=HELLO, **{file: text}))
+    station.send(order())
+    _, _, stderr = station.work()
+    assert station.sandbox.status("rec-1") == "SUCCEEDED", stderr
+    assert STATE in station.kept()
+
+
 def test_override_that_would_come_last_is_refused(station: Station) -> None:
     station.upload("v1", packed(main_tf=HELLO, **{"~zzz_override_tf": ""}))
     station.send(order())

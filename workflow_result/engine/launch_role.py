@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workflow_result.account import Account
 from workflow_result.problem import ExitCode, Problem, Style, say
 from workflow_result.secret import keep_secret
-from workflow_result.undelivered import not_delivered
+from workflow_result.undelivered import ADVICE, not_delivered
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -33,6 +33,11 @@ _LEFT = timedelta(minutes=30)
 """The launch role's are fetched anew once they are good for less than that. A role that is assumed
 by a role is so for an hour at most
 (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining)."""
+
+_ADVICE = ADVICE | {
+    "EndpointConnection": "check the network and the region",
+    "ValueError": "check AWS_ENDPOINT_URL_STS, AWS_MAX_ATTEMPTS and the other AWS settings",
+}
 
 _NOT_FOR_TERRAFORM = re.compile(
     r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN|PROFILE|DEFAULT_PROFILE|"
@@ -188,7 +193,7 @@ class LaunchRole:
         new.replace(self._folder / f"{name}.json")
 
     def _problem(self, error: Exception, *, called: bool) -> Problem:
-        cause = not_delivered(error, called=called)
+        cause = not_delivered(error, called=called, advice=_ADVICE)
         return Problem(
             ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED,
             f"the launch role {self._role} could not be assumed: {cause.cause}; nothing was run",

@@ -31,7 +31,8 @@ class StateLock:
     """The lock of the state under `key`, for the run of `record_id`.
 
     `guard` is a process of this machine: as long as it lives, so may the run's Terraform.
-    `has_ended` says whether the run of another record has, by what the journal knows.
+    `has_ended` says whether the run of a record has, on whatever machine it was, by what the
+    journal knows; of this record, an earlier one.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class StateLock:
     def _is_left_behind(self, holder: "_Holder") -> bool:
         if holder.record_id is None or holder.is_guarded():
             return False
-        return holder.record_id == self._record_id or self._has_ended(holder.record_id)
+        if holder.record_id == self._record_id and holder.is_here():
+            return True  # the journal let this run begin
+        return self._has_ended(holder.record_id)
 
     def _content(self) -> bytes:
         """`statemgr.LockInfo` in JSON, as Terraform writes and reads it."""
@@ -130,9 +133,13 @@ class _Holder:
         self._guard = int(info[2]) if info else 0
         self._host: str = info[3] if info else ""
 
+    def is_here(self) -> bool:
+        """Whether its run was on this machine."""
+        return self._host == socket.gethostname()
+
     def is_guarded(self) -> bool:
         """Whether its Terraform may still be there, on this machine, though its run is gone."""
-        if self._host != socket.gethostname() or self._guard <= 0:
+        if not self.is_here() or self._guard <= 0:
             return False
         try:
             os.kill(self._guard, 0)

@@ -12,7 +12,7 @@ from workflow_result.engine.message import Message, Unusable
 from workflow_result.engine.program import Failed
 from workflow_result.engine.terraform import HOST_DIED, Ending, Settings, TerraformRun
 from workflow_result.failure_reason import MAX_LENGTH, cut
-from workflow_result.problem import ExitCode, Problem, Style, say, saying_aside
+from workflow_result.problem import ExitCode, Problem, Style, defect, say, saying_aside
 from workflow_result.reporting import Reporter
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -134,6 +134,12 @@ def _ending(
         say(str(failure), Style.RED)
         reason = failure_reason(str(failure), [], [])
         return Ending(failure_reason=reason, exit_code=failure.exit_code)
+    except (Problem, ImportError):
+        raise
+    except Exception as error:  # a record that nobody reports is stuck for ever
+        defect(error)
+        reason = "The engine could not prepare the run: a defect of it. Nothing was applied."
+        return Ending(failure_reason=reason, exit_code=ExitCode.DEFECT)
 
 
 def _with_log(reason: str, log_url: str | None) -> str:

@@ -19,7 +19,7 @@ from workflow_result.engine.product import ARTIFACT, Product
 from workflow_result.engine.program import Failed
 from workflow_result.engine.state_bucket import StateBucket
 from workflow_result.engine.terraform import Settings
-from workflow_result.problem import Style, say
+from workflow_result.problem import ExitCode, Problem, Style, say
 
 _OVERRIDE = "~engine_override.tf.json"
 """Terraform merges override files in the order of their names, and the last one has its way
@@ -49,7 +49,7 @@ class Facilities:
 class EngineWorkplace:
     """A `Workplace`: artifact, launch role, backend and lock for one order.
 
-    `has_ended` says whether the run of another record has, by what the journal knows.
+    `has_ended` is that of `StateLock`.
     """
 
     def __init__(self, facilities: Facilities, has_ended: Callable[[str], bool]) -> None:
@@ -67,6 +67,9 @@ class EngineWorkplace:
                 prepared = self._prepare(message, stop_requests, stack)
             except (artifact.Unfit, NotAssumed) as error:
                 raise Failed(str(error).removesuffix(".")) from error
+            except OSError as error:  # a full disk, for example
+                line = f"the order cannot be prepared: {error.strerror or error}; nothing was run"
+                raise Problem(ExitCode.NOT_DELIVERED, f"{message.record_id}: {line}") from error
             yield prepared
 
     def keep(self) -> None:
