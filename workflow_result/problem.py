@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from workflow_result.secret import hide
 
@@ -51,17 +52,53 @@ class Style(StrEnum):
     YELLOW = "33"
 
 
-def say(line: str, style: Style | None = None, end: str = "\n") -> None:
+class Event(StrEnum):
+    """What a line is about, for who asks a log for all of a kind; most lines are about nothing of
+    these. docs/logs.md lists them."""
+
+    STEP = "step"
+    TERRAFORM = "terraform"
+    STOP = "stop"
+    REPORT = "report"
+    MESSAGE = "message"
+    RESEND = "resend"
+    INVALID = "invalid"
+    REFUSED = "refused"
+    NOT_DELIVERED = "not_delivered"
+    SETUP = "setup"
+    USAGE = "usage"
+    DEFECT = "defect"
+
+
+LOG_VARIABLE = "WORKFLOW_RESULT_LOG"
+
+
+class _Line(NamedTuple):
+    text: str
+    style: Style | None = None
+    end: str = "\n"
+    event: Event | None = None
+
+
+def say(line: str, style: Style | None = None, end: str = "\n", event: Event | None = None) -> None:
     """Write one line for a person to stderr, without any piece of a secret.
 
     A stderr that is closed loses the line, not the result. `style` counts on a terminal, and
-    where NO_COLOR (https://no-color.org) is not set.
+    where NO_COLOR (https://no-color.org) is not set. Where WORKFLOW_RESULT_LOG is json, the line is
+    a JSON object, for programs.
     """
     writer = _aside
     if writer is None:
-        _write(line, style, end)
+        _write(_Line(line, style, end, event))
     else:
-        writer.say(line, style, end)
+        writer.say(_Line(line, style, end, event))
+
+
+def say_problem(problem: Problem) -> None:
+    """Say what is wrong."""
+    event = next((e for e in Event if e.name == problem.exit_code.name), None)
+    for line in problem.lines:
+        say(line, Style.RED, event=event)
 
 
 _STALLED = 5.0
@@ -78,23 +115,23 @@ class _Writer(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._waiting: deque[tuple[str, Style | None, str]] = deque()
+        self._waiting: deque[_Line] = deque()
         self._size = 0
         self._left_out = 0
         self._ending = False
         self._changed = threading.Condition()
 
-    def say(self, line: str, style: Style | None, end: str) -> None:
+    def say(self, line: _Line) -> None:
         with self._changed:
-            self._waiting.append((line, style, end))
-            self._size += len(line) + _EACH_LINE
+            self._waiting.append(line)
+            self._size += len(line.text) + _EACH_LINE
             while self._size > _MOST_WAITING and len(self._waiting) > 1:
                 self._take()
                 self._left_out += 1
             self._changed.notify()
 
-    def _take(self) -> tuple[str, Style | None, str]:
-        self._size -= len(self._waiting[0][0]) + _EACH_LINE
+    def _take(self) -> _Line:
+        self._size -= len(self._waiting[0].text) + _EACH_LINE
         return self._waiting.popleft()
 
     def run(self) -> None:
@@ -106,8 +143,8 @@ class _Writer(threading.Thread):
                 left_out, self._left_out = self._left_out, 0
                 said = self._take()
             if left_out:
-                _write(f"… {left_out} lines left out: they came faster than they were read")
-            _write(*said)
+                _write(_Line(f"… {left_out} lines left out: they came faster than they were read"))
+            _write(said)
 
     def end(self) -> bool:
         """Write what is left, as long as somebody takes it. Return whether all of it was."""
@@ -140,24 +177,46 @@ def saying_aside() -> Iterator[None]:
             _aside = None
 
 
-_record_id = ""
+_record_id = _operation = ""
+_in_every_line = False
 
 
-def name_record(record_id: str) -> None:
-    """Begin every line, from now on, with the record that it is about."""
-    global _record_id
-    _record_id = record_id
+def name_record(record_id: str, operation: str, *, in_every_line: bool = False) -> None:
+    """Say, from now on, which record the lines are about: in JSON, and in every line if so told."""
+    global _record_id, _operation, _in_every_line
+    _record_id, _operation, _in_every_line = record_id, operation, in_every_line
 
 
-def _write(line: str, style: Style | None = None, end: str = "\n") -> None:
-    text = hide(printable(line))
-    if _record_id and not text.startswith(_record_id):
-        text = f"{_record_id}: {text}"
-    if style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
-        text = f"\x1b[{style}m{text}\x1b[0m"
+def _write(line: _Line) -> None:
+    text, end = hide(printable(line.text)), line.end
+    if os.environ.get(LOG_VARIABLE) == "json":
+        text, end = _as_json(text, line), "\n"
+    else:
+        if _in_every_line and not text.startswith(_record_id):
+            text = f"{_record_id}: {text}"
+        if line.style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+            text = f"\x1b[{line.style}m{text}\x1b[0m"
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
         sys.stderr.write(text + end)
         sys.stderr.flush()
+
+
+def _as_json(text: str, line: _Line) -> str:
+    import json
+    from datetime import UTC, datetime
+
+    level = {Style.RED: "error", Style.YELLOW: "warning"}.get(line.style or Style.BOLD, "info")
+    for word in ("warning", "error"):
+        if text.startswith(f"{word}: "):
+            level, text = word, text.removeprefix(f"{word}: ")
+    about = {"record": _record_id, "operation": _operation, "event": line.event}
+    members = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": level,
+        **{name: value for name, value in about.items() if value},
+        "message": text.strip(),
+    }
+    return json.dumps(members)
 
 
 def printable(text: str) -> str:
@@ -189,5 +248,6 @@ def defect(error: Exception) -> None:
     """Say, in a line, that `error` is a defect of this program. Its own text may hold anything."""
     step = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(step.filename).name}, line {step.lineno}"
-    say(f"a defect of this program: {type(error).__name__} in {where}; --debug shows more")
+    line = f"a defect of this program: {type(error).__name__} in {where}; --debug shows more"
+    say(line, Style.RED, event=Event.DEFECT)
     say_traceback(error)

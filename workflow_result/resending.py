@@ -13,7 +13,7 @@ from workflow_result.delivery import Delivery
 from workflow_result.journal import Journal
 from workflow_result.journal.record import Entry, State
 from workflow_result.pace import AT_MOST, Pace
-from workflow_result.problem import ExitCode, say, say_traceback
+from workflow_result.problem import Event, ExitCode, say, say_traceback
 from workflow_result.reporting import DEFECT, put_back
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -60,7 +60,7 @@ def resend(
         summary += f", {left_alone} for {other} left alone"
     if resending.causes and not progress:
         summary += f": {resending.causes[0]}; `pending` lists all"
-    say(summary)
+    say(summary, event=Event.RESEND)
     if resending.refused:
         return ExitCode.REFUSED
     return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE

@@ -13,7 +13,16 @@ import click
 
 from workflow_result import request as requests
 from workflow_result.cli.options import debug_option
-from workflow_result.problem import ExitCode, Problem, defect, say, say_traceback
+from workflow_result.problem import (
+    LOG_VARIABLE,
+    Event,
+    ExitCode,
+    Problem,
+    defect,
+    say,
+    say_problem,
+    say_traceback,
+)
 from workflow_result.secret import REAL_LENGTH, keep_secret
 from workflow_result.version import __version__
 
@@ -59,11 +68,12 @@ def main() -> int:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         if len(os.environ.get(name, "")) >= REAL_LENGTH:
             keep_secret(os.environ[name], f"({name})")
+    if (form := os.environ.get(LOG_VARIABLE)) not in (None, "", "text", "json"):
+        say(f"warning: {LOG_VARIABLE} is {form}: text is meant, or json")
     try:
         return int(cli.main(standalone_mode=False) or ExitCode.DONE)
     except Problem as problem:
-        for line in problem.lines:
-            say(line)
+        say_problem(problem)
         say_traceback(problem)
         return problem.exit_code
     except click.UsageError as error:
@@ -108,7 +118,7 @@ def _say_usage(error: click.UsageError) -> None:
     else:
         lines = [f"Error: {message}"]
     for line in lines:
-        say(line)
+        say(line, event=Event.USAGE)
 
 
 def _may_be_token(argument: str) -> bool:

@@ -18,7 +18,7 @@ from workflow_result.cli.options import (
     request_option,
 )
 from workflow_result.cli.output import print_json, print_line
-from workflow_result.problem import say
+from workflow_result.problem import name_record, say
 from workflow_result.schemas import schema_file
 
 
@@ -77,6 +77,7 @@ def notify(
     from workflow_result.reporting import Reporter
 
     request = requests.check(_read_request(operation, input_file), operation)
+    name_record(request.members["RecordId"], operation)
     delivery = Delivery(region, profile, endpoint_url)
     reporter = Reporter(partial(open_journal, journal_place(journal), delivery.account), delivery)
     try:

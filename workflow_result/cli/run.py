@@ -17,6 +17,7 @@ from workflow_result.cli.options import (
     journal_place,
 )
 from workflow_result.cli.output import print_json
+from workflow_result.problem import name_record
 
 
 @click.command(cls=Command)
@@ -89,6 +90,7 @@ def run(
     if not terraform:
         raise click.BadParameter("names no program", param_hint="--terraform")
     message = messages.read(source.read_message(input_file))
+    name_record(message.record_id, message.operation)
     if importlib.util.find_spec("boto3") is None:  # better told now than after the apply
         raise ModuleNotFoundError(name="boto3")
     delivery = Delivery(region, profile, endpoint_url)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from workflow_result.engine.diagnostics import TerraformError
-from workflow_result.problem import Style, say
+from workflow_result.problem import Event, Style, say
 
 ENDS = 10
 """Of what is printed beside the events, how many lines from each end are kept."""
@@ -82,14 +82,14 @@ class Events:
         if message.lstrip().startswith("Interrupt received"):
             self.is_interrupted = True
         for text in message[:MAX_TEXT].splitlines():
-            say(f"  {text}")
+            say(f"  {text}", event=Event.TERRAFORM)
 
     def _take_text(self, text: str) -> None:
         if not _LOG.match(text):
             self.said.append(text)
             if len(self.said) > 2 * ENDS:  # of a panic, the first lines matter most
                 del self.said[ENDS]
-        say(f"  {text}")
+        say(f"  {text}", event=Event.TERRAFORM)
 
     def _take_diagnostic(self, diagnostic: dict[str, Any]) -> None:
         error = TerraformError.from_diagnostic(diagnostic)
@@ -98,11 +98,11 @@ class Events:
                 self.errors.append(error)
             else:
                 self.more_errors += 1
-            say(f"  Error: {error.head()}", Style.RED)
+            say(f"  Error: {error.head()}", Style.RED, event=Event.TERRAFORM)
         else:
-            say(f"  Warning: {error.head()}", Style.YELLOW)
+            say(f"  Warning: {error.head()}", Style.YELLOW, event=Event.TERRAFORM)
         for line in error.rest.splitlines():
-            say(f"    {line}")
+            say(f"    {line}", event=Event.TERRAFORM)
 
 
 def compact(text: bytes) -> str:

@@ -12,7 +12,7 @@ from workflow_result.engine.message import Message, Unusable
 from workflow_result.engine.program import Failed
 from workflow_result.engine.terraform import HOST_DIED, Ending, Settings, TerraformRun
 from workflow_result.failure_reason import MAX_LENGTH, cut
-from workflow_result.problem import ExitCode, Problem, Style, defect, say, saying_aside
+from workflow_result.problem import Event, ExitCode, Problem, Style, defect, say, saying_aside
 from workflow_result.reporting import Reporter
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -112,7 +112,8 @@ def carry_out(
         if ending.failure_reason:
             ending.failure_reason = _with_log(ending.failure_reason, log_url)
         request = _result(message, ending)
-        say(f"{message.record_id}: reporting {request.members['Status']}", Style.BOLD)
+        line = f"{message.record_id}: reporting {request.members['Status']}"
+        say(line, Style.BOLD, event=Event.REPORT)
         # From here on a signal changes nothing: a result not reported helps nobody.
         reporter.report(request)
         return request.members, ending.exit_code
@@ -171,7 +172,8 @@ def end_failed(message: Unusable, reporter: Reporter) -> tuple[Mapping[str, Any]
     if reported := _begin(message.request, reporter, lambda _: None):
         return reported
     members = message.request.members
-    say(f"{members['RecordId']}: reporting {members['Status']}, nothing was run", Style.BOLD)
+    line = f"{members['RecordId']}: reporting {members['Status']}, nothing was run"
+    say(line, Style.BOLD, event=Event.REPORT)
     reporter.report(message.request)
     return members, ExitCode.FAILED
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from workflow_result.problem import Style, say
+from workflow_result.problem import Event, Style, say
 
 GRACE = 60.0
 """Seconds that a child gets after each signal to stop, before the next, harder one."""
@@ -93,7 +93,8 @@ class Stopper:
         number = STOP_SIGNALS[min(self._signals_sent, len(STOP_SIGNALS) - 1)]
         self._signals_sent += 1
         self._next_signal_at = time.monotonic() + self.grace
-        say(f"stopping {child.name} with {number.name}: {reason}", Style.YELLOW)
+        line = f"stopping {child.name} with {number.name}: {reason}"
+        say(line, Style.YELLOW, event=Event.STOP)
         child.signal(number)
 
     def _is_over(self) -> bool:

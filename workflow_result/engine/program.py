@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workflow_result.engine.events import Events
 from workflow_result.engine.process import MAX_LINE, Child, Stopper, signal_name
-from workflow_result.problem import ExitCode, Style, say
+from workflow_result.problem import Event, ExitCode, Style, say
 
 OLDEST = (1, 9)
 """The first Terraform whose `init` has -json."""
@@ -45,7 +45,7 @@ class Program:
         """Run `terraform NAME` to its end and tell what it says. Raises `Failed`."""
         self.raise_if_stopped(name)
         self.events.begin()
-        say(f"{self.name} {name}", Style.BOLD)
+        say(f"{self.name} {name}", Style.BOLD, event=Event.STEP)
         for file in self.files:  # macOS: /dev/fd/N begins where the last one who used it stopped
             os.lseek(file, 0, os.SEEK_SET)
         command = [self.path, name, "-json", "-input=false", *options]

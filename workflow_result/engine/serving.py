@@ -11,7 +11,7 @@ from workflow_result.engine.order import GivenBack, carry_out, end_failed
 from workflow_result.engine.workplace import EngineWorkplace, Facilities
 from workflow_result.failure_reason import fit
 from workflow_result.journal import Journal
-from workflow_result.problem import ExitCode, Problem, Style, name_record, say
+from workflow_result.problem import ExitCode, Problem, name_record, say_problem
 from workflow_result.reporting import Reporter
 
 
@@ -60,7 +60,7 @@ def serve(
         message = messages.read(source)
     except Problem as problem:
         return _ended(problem, Fate.UNREADABLE)
-    name_record(message.record_id)
+    name_record(message.record_id, message.operation, in_every_line=True)
     try:
         reporter = Reporter(open_journal, delivery)
     except Problem as problem:
@@ -102,6 +102,5 @@ def _failed(message: messages.Message, problem: Problem, reporter: Reporter) -> 
 
 
 def _ended(problem: Problem, fate: Fate) -> Served:
-    for line in problem.lines:
-        say(line, Style.RED)
+    say_problem(problem)
     return Served(fate, problem.exit_code, line="; ".join(problem.lines))

@@ -4,6 +4,7 @@ Those processes are forked from this one, in which all that they need is loaded.
 threads; `queues` does the waiting.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from types import FrameType
 
 from workflow_result.engine.queues import Action, Done, Emptied, Queues, Taken, attend
 from workflow_result.engine.serving import Fate, Served
-from workflow_result.problem import ExitCode, Problem, Style, defect, say
+from workflow_result.problem import Event, ExitCode, Problem, Style, defect, say, say_problem
 
 RESEND_EVERY = 300.0
 """Seconds between two deliveries of what is owed."""
@@ -80,6 +81,7 @@ class Worker:
         The first signal lets what applies come to its end, the next ones stop it. Returns 0, or the
         exit code of what was wrong with the set-up. Raises `Problem` where a queue cannot be used.
         """
+        gc.enable()  # unlike the other commands, this one lives for weeks
         told, theirs = _forked.Pipe()
         self._told = told
         beside = self._fork(self._attend, theirs)
@@ -134,8 +136,7 @@ class Worker:
             work(*arguments)
             code = ExitCode.DONE
         except Problem as problem:
-            for line in problem.lines:
-                say(f"warning: {line}", Style.YELLOW)
+            say_problem(problem)
         except KeyboardInterrupt:
             pass
         except Exception as error:
@@ -190,7 +191,8 @@ class Worker:
         self._orders.remove(order)
         if served is None:
             code = order.process.exitcode
-            say(f"message {order.taken.message_id}: its process has died ({code})", Style.RED)
+            line = f"message {order.taken.message_id}: its process has died ({code})"
+            say(line, Style.RED, event=Event.MESSAGE)
             self._tell(Done(order.taken.receipt, Action.LEAVE))
         else:
             if served.result:
@@ -201,7 +203,8 @@ class Worker:
 
     def _done(self, taken: Taken, served: Served) -> Done:
         if served.fate == Fate.UNREADABLE:
-            say(f"message {taken.message_id} cannot be an order: {served.line}", Style.RED)
+            line = f"message {taken.message_id} cannot be an order: {served.line}"
+            say(line, Style.RED, event=Event.MESSAGE)
             return Done(taken.receipt, Action.DEAD, reason=served.line)
         if served.fate in (Fate.REPORTED, Fate.OWED):
             return Done(taken.receipt, Action.DELETE)
