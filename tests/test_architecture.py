@@ -13,7 +13,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-OUTER = ("workflow_result.engine", "workflow_result.cli")
+OUTER = ("workflow_result.engine", "workflow_result.cli", "workflow_result.doctor")
 """What the inner ring does not import; of it, what runs the command line may."""
 
 

@@ -85,6 +85,13 @@ class Delivery:
         with suppress(Exception):
             self._ready(region)
 
+    def api(self) -> Any:
+        """Return the client of boto3's, with credentials that are good now.
+
+        Raises whatever stops that.
+        """
+        return self._client(self.region).api
+
     def look(self) -> Callable[[], None]:
         """Begin to look, in a thread, at region, endpoint and credentials. Nothing is sent.
 

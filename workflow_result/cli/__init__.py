@@ -36,6 +36,7 @@ COMMANDS = {
     "pending": "journal",
     "forget": "journal",
     "rescue": "rescue",
+    "doctor": "doctor",
     "sandbox": "sandbox",
 }
 """Each command, and the module here that has a function of its name: it alone is loaded."""

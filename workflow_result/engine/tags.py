@@ -53,11 +53,16 @@ def check_arrival(program: Program) -> None:
             f"The AWS provider {found} takes no tags from the engine: the artifact needs version "
             f"{wanted} or later"
         )
-    if _is_script(program) and _drops_variables(program):
+    if drops_tags(program):
         raise Failed(
             f"{program.name} is a script that does not pass the order's tags on to Terraform: its "
             "shell drops variables with hyphens in their names; have bash run it"
         )
+
+
+def drops_tags(program: Program) -> bool:
+    """Whether `program` is a script that does not pass tags on to Terraform."""
+    return _is_script(program) and _drops_variables(program)
 
 
 def check_declared(keys: Collection[str], order: Collection[str]) -> None:

@@ -1,0 +1,268 @@
+"""`doctor`: every check has a set-up in which it fails, and says what to do."""
+
+import json
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import Message
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import conftest
+import pytest
+from conftest import CREDENTIALS, UUID_TOKEN, Outcome, Program, Sandbox
+
+NOWHERE = "http://127.0.0.1:9"
+REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
+
+
+def line(outcome: Outcome, check: str) -> str:
+    """The line of a check: its mark, and what comes after the name."""
+    found = re.findall(rf"^(.) {check} +(.*)$", outcome.stdout, re.M)
+    assert len(found) == 1, outcome.stdout + outcome.stderr
+    return " ".join(found[0])
+
+
+@contextmanager
+def aws(code: str, status: int = 400, **headers: str) -> Iterator[str]:
+    """A service that answers every call with this error, as JSON and XML know it."""
+
+    def answer(_: Message, body: bytes) -> tuple[int, bytes]:
+        if body.startswith(b"Action="):
+            text = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error>"
+            return status, f"{text}</ErrorResponse>".encode()
+        return status, json.dumps({"__type": code, "message": "no"}).encode()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "Date" in headers:
+            patch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda *_: headers["Date"])
+        with conftest.endpoint(answer) as url:
+            yield url
+
+
+def test_set_up_that_is_right_has_no_fault(program: Program, sandbox: Sandbox) -> None:
+    outcome = program("doctor", "--probe", **sandbox.environment)
+    assert outcome.code == 0, outcome.stdout
+    assert outcome.stderr == ""
+    assert [row[0] for row in outcome.stdout.splitlines()] == ["✔"] * 8
+    assert not program.journal.exists()
+
+
+def test_json_has_the_same(program: Program, sandbox: Sandbox) -> None:
+    outcome = program("doctor", "--json", **sandbox.environment)
+    findings = [json.loads(row) for row in outcome.stdout.splitlines()]
+    assert {finding["health"] for finding in findings} == {"fine"}
+    assert [finding["check"] for finding in findings] == [
+        *("python", "terraform", "region", "credentials", "endpoint", "journal", "state bucket")
+    ]
+
+
+def test_package_that_is_missing_is_a_fault(program: Program, tmp_path: Path) -> None:
+    """Played by a Python in which nobody finds one."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'regress' else find(name, *a)\n"
+    )
+    outcome = program("doctor", PYTHONPATH=str(tmp_path), **CREDENTIALS)
+    assert outcome.code == 78
+    assert line(outcome, "python").startswith("✘ 3.")
+    assert line(outcome, "python").endswith(" lacks regress: `make venv` installs them")
+
+
+def test_terraform_that_is_missing_is_a_warning(program: Program, sandbox: Sandbox) -> None:
+    """Who reports alone needs none."""
+    outcome = program("doctor", "--terraform", "terraforn", **sandbox.environment)
+    assert outcome.code == 0
+    assert line(outcome, "terraform") == (
+        "! terraforn was not found: `run` and `worker` need it, or --terraform"
+    )
+
+
+TERRAFORMS = {
+    'echo \'{"terraform_version": "1.8.5"}\'': "Terraform 1.8.5 is too old: install 1.9 or later",
+    """case "$2" in -json) echo '{"terraform_version": "1.5.0"}' ;; *) echo OpenTofu ;; esac""": (
+        "OpenTofu 1.5.0 is too old: install 1.6 or later"
+    ),
+    "exit 3": "PROGRAM tells no version (exit status 3): name another one",
+    "echo '[]'": "PROGRAM tells no version (exit status 0): name another one",
+}
+
+
+@pytest.mark.parametrize(("script", "told"), TERRAFORMS.items())
+def test_terraform_that_cannot_be_used_is_a_fault(
+    program: Program, sandbox: Sandbox, script: str, told: str
+) -> None:
+    file = program.home / "terraform"
+    file.write_text(f"#!/bin/bash\n{script}\n")
+    file.chmod(0o755)
+    outcome = program("doctor", "--terraform", file, **sandbox.environment)
+    assert outcome.code == 78
+    assert line(outcome, "terraform") == f"✘ {told.replace('PROGRAM', str(file))}"
+
+
+def test_script_that_drops_tags_is_a_fault(program: Program, sandbox: Sandbox) -> None:
+    if Path("/bin/sh").resolve().name != "dash":
+        pytest.skip("dash is missing as /bin/sh")
+    file = program.home / "terraform"
+    file.write_text(f'#!/bin/sh\nexec {shutil.which("terraform")} "$@"\n')
+    file.chmod(0o755)
+    outcome = program("doctor", "--terraform", file, **sandbox.environment)
+    assert line(outcome, "terraform") == (
+        f"✘ {file} is a script whose shell drops variables with hyphens, and the order's tags "
+        "with them: have bash run it"
+    )
+
+
+def test_region_that_is_missing_is_a_fault(program: Program) -> None:
+    outcome = program("doctor", AWS_EC2_METADATA_DISABLED="true")
+    assert line(outcome, "region") == "✘ none: set AWS_REGION, or give --region"
+
+
+def test_credentials_that_are_missing_are_a_fault(program: Program) -> None:
+    outcome = program("doctor", AWS_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
+    assert outcome.code == 78
+    assert line(outcome, "credentials") == (
+        "✘ Unable to locate credentials; set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where a role "
+        "gives them"
+    )
+
+
+def test_credentials_that_have_expired_are_a_fault(program: Program) -> None:
+    with aws("ExpiredToken", 403) as url:
+        outcome = program("doctor", AWS_ENDPOINT_URL=url, **CREDENTIALS)
+    assert line(outcome, "credentials") == "✘ ExpiredToken: no; renew the AWS credentials"
+
+
+def test_endpoint_that_does_not_answer_is_a_fault(program: Program) -> None:
+    outcome = program("doctor", AWS_ENDPOINT_URL_SERVICE_CATALOG=NOWHERE, **CREDENTIALS)
+    assert line(outcome, "endpoint") == (
+        f'✘ Could not connect to the endpoint URL: "{NOWHERE}/"; check the network and the endpoint'
+    )
+
+
+def test_certificates_that_are_missing_are_a_fault(program: Program, sandbox: Sandbox) -> None:
+    outcome = program("doctor", AWS_CA_BUNDLE="/no/such.pem", **sandbox.environment)
+    assert line(outcome, "endpoint") == ("✘ AWS_CA_BUNDLE names /no/such.pem, which is not there")
+
+
+@pytest.mark.parametrize(
+    ("off", "mark", "advice"), [(100, "!", ""), (-100, "!", ""), (3600, "✘", ": set it")]
+)
+def test_clock_that_is_wrong_is_told(program: Program, off: int, mark: str, advice: str) -> None:
+    date = formatdate(time.time() - off, usegmt=True)
+    with aws("ResourceNotFoundException", Date=date) as url:
+        outcome = program("doctor", AWS_ENDPOINT_URL_SERVICE_CATALOG=url, **CREDENTIALS)
+    told = line(outcome, "endpoint")
+    assert told.startswith(f"{mark} {url} answers; this machine's clock is ")
+    seconds = float(re.findall(r"([+-]\d+) s off", told)[0])
+    assert abs(seconds - off) < 20
+    assert told.endswith(f" s off{advice}")
+
+
+def test_who_may_not_look_at_records_is_at_no_fault(program: Program) -> None:
+    with aws("AccessDeniedException") as url:
+        outcome = program("doctor", AWS_ENDPOINT_URL_SERVICE_CATALOG=url, **CREDENTIALS)
+    assert line(outcome, "endpoint").startswith(f"✔ {url} answers")
+
+
+def test_permission_that_is_missing_is_a_fault(program: Program) -> None:
+    with aws("AccessDeniedException") as url:
+        outcome = program("doctor", "--probe", AWS_ENDPOINT_URL_SERVICE_CATALOG=url, **CREDENTIALS)
+    assert outcome.code == 78
+    assert line(outcome, "permission") == (
+        "✘ AccessDeniedException: no; allow this action in the IAM policy of the role that runs "
+        "this"
+    )
+
+
+def test_nothing_is_reported_without_probe(program: Program, sandbox: Sandbox) -> None:
+    program("doctor", **sandbox.environment)
+    assert sandbox.calls() == []
+
+
+def test_endpoint_that_is_silent_is_a_fault_within_three_seconds(program: Program) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        outcome = program("doctor", AWS_ENDPOINT_URL_SERVICE_CATALOG=url, **CREDENTIALS)
+    assert line(outcome, "endpoint") == (
+        "✘ no answer within 2.5 seconds: check the network, HTTPS_PROXY and NO_PROXY"
+    )
+
+
+def test_journal_that_others_could_get_at_is_a_fault(program: Program, sandbox: Sandbox) -> None:
+    folder = program.home / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    outcome = program("doctor", "--journal", folder / "journal", **sandbox.environment)
+    assert outcome.code == 78
+    assert line(outcome, "journal") == (
+        f"✘ the journal {folder}/journal lies in a folder where others can make files, and it "
+        "holds WorkflowTokens: name one in a sub-folder, which is made with mode 0700: --journal "
+        f"{folder}/workflow-result/journal"
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_owed_is_a_warning(program: Program, sandbox: Sandbox) -> None:
+    environment = sandbox.environment | {
+        "AWS_ENDPOINT_URL_SERVICE_CATALOG": NOWHERE,
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    program("notify", stdin=REQUEST, **environment)
+    before = program.journal.read_bytes()
+    outcome = program("doctor", **sandbox.environment)
+    assert outcome.code == 0
+    assert line(outcome, "journal") == (
+        f"! {program.journal}: 1 owed, the oldest for 0.0 hours: `resend` sends what is owed"
+    )
+    assert program.journal.read_bytes() == before
+
+
+def test_what_was_refused_is_a_fault(program: Program, sandbox: Sandbox) -> None:
+    program("notify", stdin=REQUEST | {"RecordId": "rec-unknown"}, **sandbox.environment)
+    outcome = program("doctor", **sandbox.environment)
+    assert outcome.code == 78
+    assert line(outcome, "journal") == (
+        f"✘ {program.journal}: 1 refused, the oldest for 0.0 hours: `pending` shows why they were "
+        "refused"
+    )
+
+
+def test_table_that_is_missing_is_a_fault(program: Program, sandbox: Sandbox) -> None:
+    with aws("com.amazonaws.dynamodb.v20120810#ResourceNotFoundException") as url:
+        outcome = program(
+            *("doctor", "--journal", "dynamodb://results"),
+            AWS_ENDPOINT_URL_DYNAMODB=url,
+            **sandbox.environment,
+        )
+    assert line(outcome, "journal") == (
+        "✘ the journal dynamodb://results cannot be used: there is no such table in us-east-1; "
+        "check its name, region and account (terraform/journal makes one)"
+    )
+
+
+def test_state_bucket_that_cannot_be_asked_is_a_fault(program: Program, sandbox: Sandbox) -> None:
+    outcome = program(
+        "doctor",
+        AWS_ENDPOINT_URL_S3=NOWHERE,
+        WORKFLOW_RESULT_STATE_BUCKET="states",
+        **sandbox.environment,
+    )
+    assert line(outcome, "state bucket") == (
+        f"✘ the state bucket states cannot be used: Could not connect to the endpoint URL: "
+        f'"{NOWHERE}/states/doctor"; check the network and the region; nothing was applied'
+    )
+
+
+def test_no_secret_is_shown(program: Program) -> None:
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    given: dict[str, Any] = CREDENTIALS | {"AWS_SECRET_ACCESS_KEY": secret}
+    with aws("ExpiredToken", 403) as url:
+        outcome = program("doctor", "--json", AWS_ENDPOINT_URL=url, **given)
+    assert secret not in outcome.stdout + outcome.stderr

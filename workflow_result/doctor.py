@@ -1,0 +1,278 @@
+"""What is wrong with a set-up, before it makes an order hang.
+
+Each check looks at one thing and changes nothing. All run side by side: one that does not come to
+an end is a finding itself.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from workflow_result.account import Account
+from workflow_result.aside import Aside
+from workflow_result.delivery import Delivery
+from workflow_result.journal.files import check_folder
+from workflow_result.journal.place import Table, open_journal
+from workflow_result.journal.record import Entry, State
+from workflow_result.journal.store import NoJournal
+from workflow_result.problem import Problem
+from workflow_result.request import Draft, check
+from workflow_result.undelivered import ADVICE, NotDelivered, not_delivered
+
+PATIENCE = 2.5
+"""Seconds within which every check has to end."""
+
+PACKAGES = (
+    *("boto3", "click", "jsonschema", "platformdirs", "regress", "tree_sitter"),
+    "tree_sitter_hcl",
+)
+
+OLDEST = {"Terraform": (1, 9), "OpenTofu": (1, 6)}
+"""The first versions whose `init` has -json."""
+
+SKEW = 60.0
+MOST_SKEW = 300.0
+"""Seconds by which a clock may be wrong: AWS refuses signatures that are five minutes off
+(https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html)."""
+
+_ADVICE = ADVICE | {"EndpointConnection": "check the network and the endpoint"}
+
+RECORD = "rec-doctor"
+"""A record that Service Catalog does not have."""
+
+
+class Health(StrEnum):
+    """How it is with what was looked at."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check has found: `text`, in one line; what to do is in it where there is a fault."""
+
+    check: str
+    health: Health
+    text: str
+
+
+Found = tuple[Health, str]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is looked at: as the commands have it, from options and the environment."""
+
+    delivery: Delivery
+    journal: Path | Table
+    terraform: str
+    probe: bool
+
+    @property
+    def account(self) -> Account:
+        return self.delivery.account
+
+
+def examine(setup: Setup) -> list[Finding]:
+    """Return what every check has found, in their order, within `PATIENCE` and a moment."""
+    deadline = time.monotonic() + PATIENCE
+    checks: dict[str, tuple[Callable[[Setup], Found], str]] = {
+        "python": (_python, "see what slows this machine down"),
+        "terraform": (_terraform, "run `terraform version` by hand"),
+        "region": (_region, "check the AWS config file"),
+        "credentials": (_credentials, "check what gives the AWS credentials, and the network"),
+        "endpoint": (_endpoint, "check the network, HTTPS_PROXY and NO_PROXY"),
+        "journal": (_journal, "check the disk, or the network"),
+        "state bucket": (_state_bucket, "check the network"),
+    }
+    if setup.probe:
+        checks["permission"] = (_permission, "check the network")
+    started = {name: Aside(_asked(look, setup)) for name, (look, _) in checks.items()}
+    return [
+        Finding(name, *_result(started[name], deadline, advice))
+        for name, (_, advice) in checks.items()
+    ]
+
+
+def _asked(look: Callable[[Setup], Found], setup: Setup) -> Callable[[], Found]:
+    return lambda: look(setup)
+
+
+def _result(work: Aside[Found], deadline: float, advice: str) -> Found:
+    if not work.ends_within(max(deadline - time.monotonic(), 0)):
+        return Health.FAULT, f"no answer within {PATIENCE:g} seconds: {advice}"
+    try:
+        return work.result()
+    except Problem as problem:
+        return Health.FAULT, "; ".join(problem.lines)
+    except NotDelivered as error:
+        return Health.FAULT, error.cause
+    except Exception as error:
+        return Health.FAULT, not_delivered(error, called=False, advice=_ADVICE).cause
+
+
+# --- this machine ---------------------------------------------------------------------------
+
+
+def _python(_: Setup) -> Found:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    version = f"{platform.python_version()}, {sys.executable}"
+    if missing:
+        return Health.FAULT, f"{version} lacks {', '.join(missing)}: `make venv` installs them"
+    return Health.FINE, f"{version}, no package is missing"
+
+
+def _terraform(setup: Setup) -> Found:
+    from workflow_result.engine import tags
+    from workflow_result.engine.process import Stopper
+    from workflow_result.engine.program import Program
+
+    name = setup.terraform
+    if not shutil.which(name):
+        return Health.WARNING, f"{name} was not found: `run` and `worker` need it, or --terraform"
+    program = Program(name, Path(), Stopper(deque(), None), lambda _: None)
+    program.environment = os.environ
+    code, said = program.ask("version", "-json")
+    try:
+        text = str(json.loads(said)["terraform_version"])
+        numbers = tuple(int(number) for number in text.split("-")[0].split("."))
+    except (ValueError, KeyError, TypeError):
+        return Health.FAULT, f"{name} tells no version (exit status {code}): name another one"
+    kind = "OpenTofu" if program.is_opentofu() else "Terraform"
+    if numbers < OLDEST[kind]:
+        wanted = ".".join(map(str, OLDEST[kind]))
+        return Health.FAULT, f"{kind} {text} is too old: install {wanted} or later"
+    if tags.drops_tags(program):
+        return Health.FAULT, (
+            f"{name} is a script whose shell drops variables with hyphens, and the order's tags "
+            "with them: have bash run it"
+        )
+    return Health.FINE, f"{kind} {text}"
+
+
+# --- AWS ------------------------------------------------------------------------------------
+
+
+def _region(setup: Setup) -> Found:
+    if region := setup.account.region:
+        return Health.FINE, region
+    return Health.FAULT, "none: set AWS_REGION, or give --region"
+
+
+def _credentials(setup: Setup) -> Found:
+    """Whose they are. A sandbox alone is no reason to ask AWS."""
+    from workflow_result.engine.launch_role import settings
+
+    region = setup.account.region or "us-east-1"
+    client, sources = setup.account.client("sts", region, None, settings("STS"))
+    sources.fetch()
+    elsewhere = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_STS")
+    if setup.delivery.destination == "sandbox" and not elsewhere:
+        return Health.FINE, f"from {sources.asked}; whose they are is not asked for a sandbox"
+    who = client.get_caller_identity()
+    return Health.FINE, f"{who['Arn']}, from {sources.asked}"
+
+
+def _endpoint(setup: Setup) -> Found:
+    """Whether Service Catalog answers, and whether this machine's clock agrees with it."""
+    from email.utils import parsedate_to_datetime
+
+    from botocore.exceptions import ClientError
+
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if bundle and not Path(bundle).exists():
+        return Health.FAULT, f"AWS_CA_BUNDLE names {bundle}, which is not there"
+    client = setup.delivery.api()
+    url = client.meta.endpoint_url
+    try:
+        answer: dict[str, Any] = client.describe_record(Id=RECORD)
+    except ClientError as error:  # an answer, too
+        answer = dict(error.response)
+        cause = not_delivered(error, called=True)
+        if not cause.refused and answer["Error"]["Code"] not in _NOT_ALLOWED:
+            return Health.FAULT, f"{url}: {cause.cause}"
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    text = f"{url} answers"
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    if proxy and setup.delivery.destination == "aws":
+        text += ", HTTPS_PROXY is set"
+    if not date:
+        return Health.FINE, text
+    off = time.time() - parsedate_to_datetime(date).timestamp()
+    if abs(off) > MOST_SKEW:
+        return Health.FAULT, f"{text}; this machine's clock is {off:+.0f} s off: set it"
+    if abs(off) > SKEW:
+        return Health.WARNING, f"{text}; this machine's clock is {off:+.0f} s off"
+    return Health.FINE, f"{text}, and agrees with this machine's clock"
+
+
+_NOT_ALLOWED = ("AccessDenied", "AccessDeniedException")
+"""Who may not look may report all the same: `_permission` tells."""
+
+
+def _permission(setup: Setup) -> Found:
+    """What AWS says to a result for a record that cannot be: it is in CloudTrail."""
+    members = {"WorkflowToken": "doctor-probe", "RecordId": RECORD, "Status": "FAILED"}
+    request = check(Draft(members | {"FailureReason": "A probe of `doctor`."}), "provision")
+    try:
+        setup.delivery.send(request)
+    except NotDelivered as error:
+        if error.refused:
+            return Health.FINE, "results may be reported: Service Catalog knows no such record"
+        raise
+    return Health.FINE, "results may be reported"
+
+
+# --- what is kept ---------------------------------------------------------------------------
+
+
+def _journal(setup: Setup) -> Found:
+    place = setup.journal
+    name = f"dynamodb://{place.name}" if isinstance(place, Table) else str(place)
+    try:
+        journal = open_journal(place, setup.account, make=False)
+    except NoJournal:
+        if isinstance(place, Path) and place.parent.is_dir():
+            check_folder(place)
+        return Health.FINE, f"{name}: none yet, the first result makes it"
+    entries = journal.pending()
+    told = list(_told(entries))
+    if not told:
+        return Health.FINE, f"{name}: nothing is owed"
+    oldest = min(entry.since for entry in entries)
+    hours = (time.time() - oldest) / 3600
+    text = f"{name}: {', '.join(told)}, the oldest for {hours:.1f} hours"
+    states = {entry.state for entry in entries}
+    if State.REFUSED in states:
+        return Health.FAULT, f"{text}: `pending` shows why they were refused"
+    if State.OWED in states:
+        return Health.WARNING, f"{text}: `resend` sends what is owed"
+    return Health.FINE, text
+
+
+def _told(entries: Sequence[Entry]) -> Iterator[str]:
+    for state in State:
+        if count := sum(entry.state == state for entry in entries):
+            yield f"{count} {state}"
+
+
+def _state_bucket(setup: Setup) -> Found:
+    from workflow_result.engine.state_bucket import StateBucket
+
+    name = os.environ.get("WORKFLOW_RESULT_STATE_BUCKET")
+    if not name:
+        return Health.FINE, "none named; `worker` needs one"
+    StateBucket(name, setup.account).has("doctor")
+    return Health.FINE, f"{name} can be read"
