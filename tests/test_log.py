@@ -107,3 +107,24 @@ def test_form_that_is_none_is_text_with_a_warning(program: Program) -> None:
         0,
         "warning: WORKFLOW_RESULT_LOG is yaml: text is meant, or json\n",
     )
+
+
+def test_resend_tells_metrics_that_cloudwatch_understands(
+    program: Program, sandbox: Sandbox
+) -> None:
+    away = {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    program("notify", stdin=REQUEST, **(sandbox.environment | away))
+    outcome = program("resend", **JSON, **sandbox.environment)
+    summary, metrics = map(json.loads, outcome.lines)
+    assert summary["event"] == "resend"
+    (directive,) = metrics["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "WorkflowResult"
+    assert directive["Dimensions"] == [[]]
+    told = {metric["Name"]: metrics[metric["Name"]] for metric in directive["Metrics"]}
+    assert (told["Reported"], told["Owed"], told["OldestOwed"]) == (1, 0, 0.0)
+
+
+def test_text_has_no_metrics(program: Program, sandbox: Sandbox) -> None:
+    program("notify", stdin=REQUEST, **sandbox.environment)
+    outcome = program("resend", **sandbox.environment)
+    assert outcome.stderr == "0 reported, 0 refused, 0 still owed\n"

@@ -6,7 +6,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -92,6 +92,16 @@ def say(line: str, style: Style | None = None, end: str = "\n", event: Event | N
         _write(_Line(line, style, end, event))
     else:
         writer.say(_Line(line, style, end, event))
+
+
+def say_object(members: Mapping[str, object]) -> None:
+    """Write a JSON object to stderr, where WORKFLOW_RESULT_LOG is json; else nothing."""
+    if os.environ.get(LOG_VARIABLE) == "json":
+        import json
+
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(json.dumps(members) + "\n")
+            sys.stderr.flush()
 
 
 def say_problem(problem: Problem) -> None:
@@ -187,15 +197,31 @@ def name_record(record_id: str, operation: str, *, in_every_line: bool = False) 
     _record_id, _operation, _in_every_line = record_id, operation, in_every_line
 
 
+def on_terminal() -> bool:
+    """Whether a person looks at what is said, and can be shown a line that is written over."""
+    try:
+        return bool(sys.stderr and sys.stderr.isatty()) and os.environ.get(LOG_VARIABLE) != "json"
+    except ValueError:  # closed
+        return False
+
+
+_over = ""
+"""What clears a line that the next one is written over."""
+
+
 def _write(line: _Line) -> None:
+    global _over
     text, end = hide(printable(line.text)), line.end
     if os.environ.get(LOG_VARIABLE) == "json":
         text, end = _as_json(text, line), "\n"
     else:
         if _in_every_line and not text.startswith(_record_id):
             text = f"{_record_id}: {text}"
-        if line.style and sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        is_shown = on_terminal()
+        if line.style and is_shown and not os.environ.get("NO_COLOR"):
             text = f"\x1b[{line.style}m{text}\x1b[0m"
+        text = _over + text
+        _over = "\x1b[K" if is_shown and end == "\r" else ""
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
         sys.stderr.write(text + end)
         sys.stderr.flush()

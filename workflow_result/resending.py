@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from workflow_result import metrics
 from workflow_result.delivery import Delivery
 from workflow_result.journal import Journal
 from workflow_result.journal.record import Entry, State
@@ -61,6 +62,8 @@ def resend(
     if resending.causes and not progress:
         summary += f": {resending.causes[0]}; `pending` lists all"
     say(summary, event=Event.RESEND)
+    counts, ages = metrics.of_journal(entries, time.time())
+    metrics.tell(counts | {"Reported": resending.reported}, ages)
     if resending.refused:
         return ExitCode.REFUSED
     return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from workflow_result.cli.options import (
     journal_place,
 )
 from workflow_result.cli.output import print_line
-from workflow_result.problem import ExitCode, Problem, printable, say
+from workflow_result.problem import ExitCode, Problem, on_terminal, printable, say
 
 if TYPE_CHECKING:
     from workflow_result.account import Account
@@ -50,8 +49,7 @@ def resend(
     if not opened:
         return
     try:
-        on_terminal = sys.stderr is not None and sys.stderr.isatty()
-        code = resend(opened, delivery, region, progress=on_terminal)
+        code = resend(opened, delivery, region, progress=on_terminal())
     finally:
         opened.close()
     raise click.exceptions.Exit(code)

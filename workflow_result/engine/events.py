@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from workflow_result.engine.diagnostics import TerraformError
+from workflow_result.engine.progress import Progress
 from workflow_result.problem import Event, Style, say
 
 ENDS = 10
@@ -46,6 +47,7 @@ class Events:
         self.version = ""
         self.is_opentofu = False
         self.is_interrupted = False
+        self._progress = Progress()
 
     def begin(self) -> None:
         """A step begins: what an earlier one printed is of no interest any more."""
@@ -74,6 +76,7 @@ class Events:
             case "change_summary":
                 changes = event.get("changes")
                 self.removes = changes.get("remove") if isinstance(changes, dict) else None
+                self._progress.plan(changes)
             case "planned_change" if quiet:
                 return
         if event.get("message_code") == "output_init_success_cli_message":
@@ -81,8 +84,10 @@ class Events:
         message = event["@message"]
         if message.lstrip().startswith("Interrupt received"):
             self.is_interrupted = True
-        for text in message[:MAX_TEXT].splitlines():
-            say(f"  {text}", event=Event.TERRAFORM)
+        if not self._progress.take(event):
+            for text in message[:MAX_TEXT].splitlines():
+                say(f"  {text}", event=Event.TERRAFORM)
+        self._progress.show()
 
     def _take_text(self, text: str) -> None:
         if not _LOG.match(text):

@@ -227,7 +227,7 @@ def _tell_refused(builds: "Builds") -> None:
 
 
 def _tell_metrics(builds: "Builds") -> None:
-    from workflow_result.engine import metrics
+    from workflow_result import metrics
 
     _tell(*metrics.of_journal(builds.journal.pending(), builds.now()))
 
@@ -237,7 +237,7 @@ def _tell(counts: Mapping[str, float], seconds: Mapping[str, float]) -> None:
     from aws_lambda_powertools import Metrics
     from aws_lambda_powertools.metrics import MetricUnit
 
-    from workflow_result.engine.metrics import NAMESPACE
+    from workflow_result.metrics import NAMESPACE
 
     told = Metrics(namespace=NAMESPACE)
     for values, unit in ((counts, MetricUnit.Count), (seconds, MetricUnit.Seconds)):

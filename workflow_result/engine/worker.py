@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
+from workflow_result import metrics
 from workflow_result.engine.queues import Action, Done, Emptied, Queues, Taken, attend
 from workflow_result.engine.serving import Fate, Served
 from workflow_result.problem import Event, ExitCode, Problem, Style, defect, say, say_problem
@@ -197,6 +198,8 @@ class Worker:
         else:
             if served.result:
                 self._show(served.result)
+                took = max(time.time() - order.taken.sent_at, 0)
+                metrics.tell({"Reported": 1}, {"SecondsToReport": took})
             self._tell(self._done(order.taken, served))
         if not self._is_ending:
             self._tell(1)
