@@ -10,6 +10,7 @@ from workflow_result.cli.options import (
     debug_option,
     journal_option,
     journal_place,
+    terraform_option,
 )
 from workflow_result.cli.output import print_json, print_line
 from workflow_result.problem import ExitCode, printable
@@ -26,13 +27,7 @@ MARKS = {"fine": "✔", "warning": "!", "fault": "✘"}
     "has it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a check.")
-@click.option(
-    "--terraform",
-    metavar="PROGRAM",
-    default="terraform",
-    show_default=True,
-    help="What `run` or `worker` is to run: a path, or tofu.",
-)
+@terraform_option
 @journal_option
 @aws_options
 @debug_option

@@ -58,6 +58,39 @@ journal_option = click.option(
 )
 
 
+terraform_option = click.option(
+    "--terraform",
+    metavar="PROGRAM",
+    default="terraform",
+    show_default=True,
+    help="What to run: a path, or tofu.",
+)
+
+
+def terraform_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what says which Terraform runs an order, and for how long."""
+    seconds = 365 * 24 * 60 * 60
+    for option in (
+        click.option(
+            "--lock-timeout",
+            metavar="SECONDS",
+            type=click.IntRange(min=0, max=seconds),
+            default=300,
+            show_default=True,
+            help="Wait this long for the lock of the state.",
+        ),
+        click.option(
+            "--timeout",
+            metavar="SECONDS",
+            type=click.IntRange(min=1, max=seconds),
+            help="Stop Terraform after this time, and report FAILED.",
+        ),
+        terraform_option,
+    ):
+        command = option(command)
+    return command
+
+
 def aws_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the AWS settings that can be options, named as the AWS CLI names them."""
     for option in (

@@ -15,6 +15,7 @@ from workflow_result.cli.options import (
     input_option,
     journal_option,
     journal_place,
+    terraform_options,
 )
 from workflow_result.cli.output import print_json
 from workflow_result.problem import name_record
@@ -28,27 +29,7 @@ from workflow_result.problem import name_record
     default=".",
     help="Working directory with the configuration; else the current one.",
 )
-@click.option(
-    "--terraform",
-    metavar="PROGRAM",
-    default="terraform",
-    show_default=True,
-    help="What to run: a path, or tofu.",
-)
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.IntRange(min=1, max=365 * 24 * 60 * 60),
-    help="Stop Terraform after this time, and report FAILED.",
-)
-@click.option(
-    "--lock-timeout",
-    metavar="SECONDS",
-    type=click.IntRange(min=0, max=365 * 24 * 60 * 60),
-    default=300,
-    show_default=True,
-    help="Wait this long for the lock of the state.",
-)
+@terraform_options
 @input_option("Read the message from FILE instead of stdin; - is stdin.")
 @journal_option
 @aws_options

@@ -14,6 +14,7 @@ from workflow_result.cli.options import (
     debug_option,
     journal_option,
     journal_place,
+    terraform_options,
 )
 from workflow_result.cli.output import print_json
 from workflow_result.problem import ExitCode, Problem
@@ -54,27 +55,7 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="The S3 bucket for the products' states.",
 )
-@click.option(
-    "--terraform",
-    metavar="PROGRAM",
-    default="terraform",
-    show_default=True,
-    help="What to run: a path, or tofu.",
-)
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.IntRange(min=1, max=365 * 24 * 60 * 60),
-    help="Stop Terraform after this time, and report FAILED.",
-)
-@click.option(
-    "--lock-timeout",
-    metavar="SECONDS",
-    type=click.IntRange(min=0, max=365 * 24 * 60 * 60),
-    default=300,
-    show_default=True,
-    help="Wait this long for the lock of a state.",
-)
+@terraform_options
 @journal_option
 @aws_options
 @debug_option
