@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,11 @@ class Station:
         self.sqs.send_message(QueueUrl=self.queues[kind], MessageBody=text)
 
     def start(
-        self, *options: str, output: str | None = None, **variables: str
+        self,
+        *options: str,
+        output: str | None = None,
+        before: Callable[[], object] | None = None,
+        **variables: str,
     ) -> subprocess.Popen[bytes]:
         """Start a worker for the three queues; what it says goes to the file `output`, or comes."""
         said = subprocess.PIPE if output is None else open(output, "wb")  # noqa: SIM115
@@ -130,9 +135,10 @@ class Station:
             stderr=said,
             env=self.environment | variables,
             cwd=self.home,
+            preexec_fn=before,
         )
 
-    def work(self, *options: str, **variables: str) -> tuple[int, str, str]:
+    def work(self, *options: str, **variables: Any) -> tuple[int, str, str]:
         """Have a worker work the queues off; return its exit code, stdout and stderr."""
         process = self.start("--once", *options, **variables)
         stdout, stderr = process.communicate()

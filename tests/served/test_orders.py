@@ -1,8 +1,10 @@
 """An order from the queue to the report, by the worker."""
 
+import ctypes
 import json
 import re
 import signal
+import sys
 import time
 
 import pytest
@@ -275,6 +277,25 @@ def test_first_signal_lets_what_applies_come_to_its_end(station: Station) -> Non
     process.communicate()
     assert process.returncode == 0
     assert station.sandbox.status("rec-1") == "SUCCEEDED"
+
+
+def test_worker_that_is_a_container_s_first_process_leaves_no_zombies(station: Station) -> None:
+    """What an order leaves running becomes a child of it."""
+    if sys.platform != "linux":
+        pytest.skip("PR_SET_CHILD_SUBREAPER is missing: it is Linux's")
+    station.upload("v1", packed(main_tf=HELLO))
+    for number in range(1, 4):
+        station.send(order(record=f"rec-{number}", product=f"pp-{number}"))
+    process = station.start(before=lambda: ctypes.CDLL(None).prctl(36, 1))
+    deadline = time.monotonic() + 60
+    while any(station.sandbox.status(f"rec-{n}") == "IN_PROGRESS" for n in range(1, 4)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    while len(left := station.children(process)) > 1:  # the one with the queues
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    process.terminate()
+    process.communicate()
 
 
 def test_second_signal_stops_terraform(station: Station) -> None:

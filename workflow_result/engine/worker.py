@@ -101,6 +101,7 @@ class Worker:
         while not self._is_ending or self._orders:
             self._deliver()
             self._turn(told)
+            self._reap(beside)
             if self._is_ending:
                 self._tell(None)
         if self._resending and self._resending.pid:
@@ -109,6 +110,17 @@ class Worker:
         told.close()
         beside.join()
         return self._exit_code
+
+    def _reap(self, beside: BaseProcess) -> None:
+        """Take note of the end of what orders have left running. In a container it comes here."""
+        own = {order.process.pid for order in self._orders} | {beside.pid}
+        if self._resending:
+            own.add(self._resending.pid)
+        with suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if ended.si_pid in own:
+                    return
+                os.waitpid(ended.si_pid, 0)
 
     def _attend(self, worker: Connection) -> None:
         for kind in _SIGNALS:
