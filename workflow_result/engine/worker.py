@@ -83,6 +83,7 @@ class Worker:
         exit code of what was wrong with the set-up. Raises `Problem` where a queue cannot be used.
         """
         gc.enable()  # unlike the other commands, this one lives for weeks
+        gc.freeze()  # what is loaded stays, in memory that forked processes share
         told, theirs = _forked.Pipe()
         self._told = told
         beside = self._fork(self._attend, theirs)
