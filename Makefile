@@ -26,7 +26,8 @@ test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 	$(BIN)/python -m pytest
 
 test-engine: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests of the engine, which take some minutes
-	$(BIN)/python -m pytest --dist loadscope tests/served # what a module needs is made once
+	@# What a file of tests needs is made once; six of them wait for an installation at the same time.
+	$(BIN)/python -m pytest -n 6 --dist loadscope --no-loadscope-reorder tests/served
 
 torture: $(VENV)/.ready-dev $(MINISTACK)/.ready ## kill it for minutes, count what is lost or doubled (JOURNAL=dynamodb)
 	$(BIN)/python tests/torture$(if $(filter dynamodb,$(JOURNAL)),_shared).py

@@ -42,6 +42,13 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, and most of that time waits; all else is in random order."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = ROOT / "main.py"
 
