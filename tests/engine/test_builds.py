@@ -285,6 +285,25 @@ class TestDeadLetter:
         world.builds().dead_letter(BODY)
         assert world.reason().startswith("The engine could not take this order from its queue")
 
+    def test_order_that_begins_to_wait_meanwhile_is_left_to_its_build(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second copy of its message, in the queue."""
+        builds = world.builds()
+        look = builds.journal.look
+
+        def meanwhile(record: str, destination: str) -> Any:
+            found = look(record, destination)
+            monkeypatch.setattr(builds.journal, "look", look)
+            world.take()
+            return found
+
+        monkeypatch.setattr(builds.journal, "look", meanwhile)
+        with pytest.raises(Problem):
+            builds.dead_letter(BODY)
+        assert world.state() == State.WAITING
+        assert world.results == []
+
     def test_it_stays_where_the_journal_cannot_be_used(self, world: World) -> None:
         world.table.fails()
         with pytest.raises(JournalProblem):

@@ -104,7 +104,7 @@ class Builds:
                 return
         if isinstance(message, Message):
             message = Unusable(message.result([], NEVER_TAKEN), ())
-        self._end(message)
+        self._end(message, of_waiting=False)
 
     # --- builds -----------------------------------------------------------------------------
 
@@ -224,13 +224,14 @@ class Builds:
         except Problem as problem:  # it waits still, and is due again
             _tell(problem)
 
-    def _end(self, message: Unusable) -> None:
-        """Report an order FAILED, or have the journal owe that.
+    def _end(self, message: Unusable, *, of_waiting: bool = True) -> None:
+        """Report an order FAILED, or have the journal owe that; `of_waiting` is `end_failed`'s.
 
         Raises `Problem` where neither comes about, nor anybody else sees to it.
         """
         try:
-            end_failed(message, Reporter(lambda: self.journal, self.delivery))
+            reporter = Reporter(lambda: self.journal, self.delivery)
+            end_failed(message, reporter, of_waiting=of_waiting)
         except Problem as problem:
             _tell(problem)
             entry = self.journal.look(_record_id(message), self.delivery.destination)

@@ -162,14 +162,17 @@ def _result(message: Message, ending: Ending) -> Request:
         return message.result([], ending.failure_reason and "Terraform failed.")
 
 
-def end_failed(message: Unusable, reporter: Reporter) -> tuple[Mapping[str, Any], ExitCode]:
+def end_failed(
+    message: Unusable, reporter: Reporter, *, of_waiting: bool = True
+) -> tuple[Mapping[str, Any], ExitCode]:
     """Report FAILED, with what is wrong, an order whose message cannot be carried out.
 
-    Returns and raises what `carry_out` does.
+    One that waits for a build is left to that unless `of_waiting`. Returns and raises what
+    `carry_out` does.
     """
     for fault in message.faults:
         say(fault)
-    if reported := _begin(message.request, reporter, lambda _: None):
+    if reported := _begin(message.request, reporter, lambda _: None, of_waiting=of_waiting):
         return reported
     members = message.request.members
     line = f"{members['RecordId']}: reporting {members['Status']}, nothing was run"
@@ -179,10 +182,14 @@ def end_failed(message: Unusable, reporter: Reporter) -> tuple[Mapping[str, Any]
 
 
 def _begin(
-    if_it_dies: Request, reporter: Reporter, lost: Callable[[str], None]
+    if_it_dies: Request,
+    reporter: Reporter,
+    lost: Callable[[str], None],
+    *,
+    of_waiting: bool = True,
 ) -> tuple[Mapping[str, Any], ExitCode] | None:
     """Enter an order into the journal; return what was reported for it where that is known."""
-    earlier = reporter.begin(if_it_dies, lost)
+    earlier = reporter.begin(if_it_dies, lost, of_waiting=of_waiting)
     if not earlier:
         return None
     members = {
