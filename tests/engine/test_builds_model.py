@@ -132,7 +132,7 @@ class Orders(RuleBasedStateMachine):
             raise Died if kind == "dies" else JournalProblem("no answer")
 
         self.table.decide = decide
-        journal = self.journal()
+        journal, before = self.journal(), len(self.builds)
         try:
             work(
                 Builds(
@@ -145,7 +145,7 @@ class Orders(RuleBasedStateMachine):
             )
             journal.close()
             if not fault:
-                for build in self.builds:
+                for build in self.builds[before:]:
                     build.noted = True
         except (Died, Problem):
             return False
