@@ -183,6 +183,35 @@ def test_what_is_no_message_goes_to_the_dead_letters_with_the_reason(station: St
     assert "cannot be an order" in stderr
 
 
+SETUPS = {
+    "no such table": (
+        {"WORKFLOW_RESULT_JOURNAL": "dynamodb://nope"},
+        "the journal dynamodb://nope cannot be used: there is no such table in us-east-1; check "
+        "its name, region and account (terraform/journal makes one)",
+    ),
+    "no such queue": (
+        {"QUEUE": "nope"},
+        "the queue nope cannot be used: AWS.SimpleQueueService.NonExistentQueue: The specified "
+        "queue does not exist for this wsdl version; check --queue, the region and the account",
+    ),
+    "no region": (
+        {"AWS_REGION": ""},
+        "the queues cannot be used: You must specify a region; set AWS_REGION or give --region",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), SETUPS.values(), ids=SETUPS.keys())
+def test_set_up_that_is_wrong_is_told_before_an_order_is_taken(
+    station: Station, changes: dict[str, str], told: str
+) -> None:
+    station.send(order())
+    queue = changes.get("QUEUE")
+    code, _, stderr = station.work(*(["--queue", queue] if queue else []), **changes)
+    assert (code, stderr) == (78, told + "\n")
+    assert station.left(station.queues["PROVISION_PRODUCT"]) == 1
+
+
 def lock(station: Station) -> dict[str, str] | None:
     try:
         found = station.s3.get_object(Bucket=station.state, Key=f"{STATE}.tflock")

@@ -129,6 +129,11 @@ def worker(
         finally:
             opened.close()
 
+    opened = open_journal(place, account)
+    try:
+        opened.pending()  # better told now than with the first order
+    finally:
+        opened.close()
     code = Worker(
         Queues(queues, account, once=once),
         serve_order,

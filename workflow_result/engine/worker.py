@@ -91,7 +91,8 @@ class Worker:
         urls = told.recv()
         if isinstance(urls, Problem):
             raise urls
-        say(f"serving {len(urls)} queues, {self._at_once} orders at once at the most")
+        queues = "1 queue" if len(urls) == 1 else f"{len(urls)} queues"
+        say(f"serving {queues}, {self._at_once} orders at once at the most")
         for end in (self._woken, self._waking):
             end.setblocking(False)
         signal.set_wakeup_fd(self._waking.fileno())
