@@ -121,7 +121,8 @@ def headers_in_a_row(count: int) -> bytes:
     return gzip.compress((header.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * count)
 
 
-LONG = "a/" * 3000 + "x"
+LONG = "a" * 5000
+DEEP = "a/" * 100 + "x"
 OUTSIDE = "The artifact has a link that leads outside, or nowhere: a"
 
 REFUSED = {
@@ -198,6 +199,10 @@ REFUSED = {
         packed(("file", LONG, "")),
         f"has a file whose name is too long: {LONG[:100]}…",
     ),
+    "a deep folder": (
+        packed(("file", DEEP, "")),
+        f"has a file in too many folders: {DEEP[:100]}…",
+    ),
     "a long part of a name": (
         packed(("file", "a" * 300, "")),
         f"has a file that cannot be written: {'a' * 300}: File name too long",
@@ -214,6 +219,13 @@ REFUSED = {
         "is no tar.gz archive: unexpected end of data",
     ),
 }
+
+
+def test_limits_themselves_are_kept_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "MOST_MEMBERS", 2)
+    deepest = "a/" * 99 + "x"
+    found = unpacked(packed(FILE, ("file", deepest, "")), tmp_path)
+    assert (found / deepest).is_file()
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -359,7 +371,8 @@ def refused(code: str, message: str) -> ClientError:
 TOO_LARGE = S3(b"", 2**30 + 1)
 HINT = (
     "The role has to allow s3:GetObject for it; Service Catalog tags what it keeps itself with "
-    "servicecatalog:provisioning=true."
+    "servicecatalog:provisioning=true. Without s3:ListBucket, S3 says the same of a key that "
+    "does not exist."
 )
 
 

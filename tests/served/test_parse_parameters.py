@@ -159,7 +159,7 @@ def test_errors_have_the_names_that_service_catalog_knows(
             "The path of the artifact is not s3://BUCKET/KEY: artifacts/x",
         )
         assert error(parse(request("launch"))) == (
-            "ParserAccessDeniedException",
+            invalid,
             "The launch role launch is no ARN of an IAM role.",
         )
 
@@ -184,7 +184,8 @@ def test_whoever_may_not_is_told_what_to_allow(tmp_path: Path, moto: Moto) -> No
                     denied,
                     f"The artifact {PATH} could not be fetched with {reader}: AccessDenied: "
                     "Not you. The role has to allow s3:GetObject for it; Service Catalog tags "
-                    "what it keeps itself with servicecatalog:provisioning=true.",
+                    "what it keeps itself with servicecatalog:provisioning=true. "
+                    "Without s3:ListBucket, S3 says the same of a key that does not exist.",
                 )
         with parser(tmp_path, moto, AWS_ENDPOINT_URL_STS=url) as parse:
             assert error(parse(request())) == (

@@ -25,6 +25,9 @@ _MOST_HEADER = 2**20
 _MOST_NAME = 4096
 """Characters of a path: Linux takes no more (PATH_MAX)."""
 
+_MOST_PARTS = 100
+"""Parts of a path: Python walks folders, and removes them, with a call and an open file a part."""
+
 _CHUNK = 2**20
 
 _OF_ANOTHER_RUN = re.compile(r"(.*/)?\.terraform(/.*)?|terraform\.tfstate[^/]*(/.*)?", re.DOTALL)
@@ -69,7 +72,7 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         unpacking: Any = _Unpacking(stream, folder, name)
         with unpacking.reading():
             tar: Any = tarfile.open(fileobj=unpacking, mode="r|")  # noqa: SIM115 - it holds nothing
-        for _ in range(MOST_MEMBERS):
+        for _ in range(MOST_MEMBERS + 1):
             with unpacking.reading():
                 member = tar.next()
             if member is None:
@@ -111,7 +114,8 @@ def _download(s3: Any, bucket: str, key: str, archive: Path, name: str, reader: 
         if code in ("AccessDenied", "403"):
             raise NotAllowed(
                 f"{cause}. The role has to allow s3:GetObject for it; Service Catalog tags what it "
-                "keeps itself with servicecatalog:provisioning=true."
+                "keeps itself with servicecatalog:provisioning=true. Without s3:ListBucket, S3 "
+                "says the same of a key that does not exist."
             ) from error
         raise Unfit(cause) from error
     except (BotoCoreError, OSError, ValueError) as error:
@@ -159,6 +163,8 @@ class _Unpacking:
         if len(member.name) > _MOST_NAME:
             raise Unfit(f"{name} has a file whose name is too long: {member.name[:100]}…")
         path = PurePosixPath(member.name)
+        if len(path.parts) > _MOST_PARTS:
+            raise Unfit(f"{name} has a file in too many folders: {member.name[:100]}…")
         if path.is_absolute() or ".." in path.parts or "\0" in member.name:
             raise Unfit(f"{name} has a file that leads outside: {member.name}")
         target = folder.joinpath(*path.parts)

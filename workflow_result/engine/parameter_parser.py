@@ -15,7 +15,7 @@ from typing import Any
 from workflow_result.account import Account
 from workflow_result.engine import artifact, blocks, configuration
 from workflow_result.engine.configuration import Variable
-from workflow_result.engine.launch_role import LaunchRole, settings
+from workflow_result.engine.launch_role import LaunchRole, NotAssumed, account_of, settings
 from workflow_result.engine.values import Expression, Number, Value, plain_number
 
 _SESSION = "parse-parameters"
@@ -55,6 +55,10 @@ def _client(role: Any) -> tuple[Any, str]:
     if not role:
         client, _ = account.client("s3", account.region, None, settings("S3"))
         return client, "the parser's own role"
+    try:
+        account_of(str(role))
+    except NotAssumed as error:  # it is the request that is wrong, not the role
+        raise Unparsable(str(error)) from None
     launch_role = LaunchRole(str(role), _SESSION, account)
     launch_role.assume()
     return launch_role.client("s3", account.region), f"the launch role {role}"
