@@ -283,8 +283,8 @@ class TestTypes:
         [
             ('"${[]}"', Kind.SEQUENCE),
             ('"${1}${2}"', Kind.STRING),
-            ("1 + 1", Kind.NUMBER),
-            ("-(-1)", Kind.NUMBER),
+            ("10 / 3", Kind.NUMBER),
+            ("-(1 / 3)", Kind.NUMBER),
             ("1 < 2", Kind.BOOL),
             ("!true", Kind.BOOL),
             ("true ? {} : null", Kind.MAPPING),
@@ -299,6 +299,38 @@ class TestTypes:
         variable = read(tmp_path, f"variable a {{\n default = {default}\n}}").variables["a"]
         assert isinstance(variable.default, Expression)
         assert variable.default.kind is kind
+
+    @pytest.mark.parametrize(
+        ("default", "value"),
+        [
+            ("60 * 60", "3600"),
+            ("7 - 2 * -(3 + 4) % 5 / 8", "7.5"),
+            ("1 - 2 /* less */ - 3", "-4"),
+            ("- -2", "2"),
+            ("-7 % 3", "-1"),
+            ("7.5 % -2", "1.5"),
+            ("1.5e3 + 0", "1500"),
+            ("0.1 + 0.2", "0.3"),
+            ("1 / 1024 / 1024", "0.00000095367431640625"),
+            ("[24 * 7]", ["168"]),
+            ("{ a = 24 * 7 }", {"a": "168"}),
+        ],
+    )
+    def test_arithmetic_is_done(self, tmp_path: Path, default: str, value: object) -> None:
+        variable = read(tmp_path, f"variable a {{\n default = {default}\n}}").variables["a"]
+        assert variable.default == value
+
+    @pytest.mark.parametrize(
+        "default",
+        [
+            *("1 / 0", "0 / 0", "5 % 0", "1 / 3 * 3", '"5" * 2', "1 + true", "-null", "-var.x"),
+            *("1 + 2 == 3", "1e999 + 1", "1e-999 * 1", "*".join(["9e99"] * 5)),
+            *("+".join(["1"] * 9999), "-" * 9999 + "1"),
+        ],
+    )
+    def test_arithmetic_that_is_not_done(self, tmp_path: Path, default: str) -> None:
+        variable = read(tmp_path, f"variable a {{\n default = {default}\n}}").variables["a"]
+        assert isinstance(variable.default, Expression)
 
 
 class TestFiles:

@@ -214,6 +214,10 @@ SHAPES = [
     "type = number\n default = 123456789012345678901234567890.123456789",
     "type = number\n default = null",
     "type = number\n default = 60 * 60",
+    "type = number\n default = 10 / 3",
+    "type = string\n default = 0.5 * 24",
+    "type = list(number)\n default = [1 + 1, -(2 * 3)]",
+    "default = 7 * 24 * 60 * 60",
     "type = bool\n default = true",
     'type = bool\n default = "false"',
     "type = bool\n default = null",
@@ -312,12 +316,29 @@ def test_what_is_told_is_what_terraform_takes(tmp_path: Path) -> None:
         assert as_told[name] == output, name
 
 
+QUARTERS = st.integers(0, 4000).map(lambda n: str(n / 4))  # exact in either base
+ARITHMETIC = st.recursive(
+    QUARTERS,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*"), inner).map(" ".join),
+        st.tuples(inner, st.sampled_from(["/ 4", "/ 0.5", "% 7", "% -2.5"])).map(" ".join),
+        inner.map("({})".format),
+        inner.map("-{}".format),
+    ),
+    max_leaves=8,
+).map(lambda text: (text, True))
+
+
 @settings(
     max_examples=4,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each costs a second: no shrinking
     suppress_health_check=list(HealthCheck),
 )
-@given(st.lists(VALUES.filter(lambda written: written[1] is not None), min_size=20, max_size=40))
+@given(
+    st.lists(
+        VALUES.filter(lambda written: written[1] is not None) | ARITHMETIC, min_size=20, max_size=40
+    )
+)
 def test_any_default_that_is_told_is_what_terraform_takes(
     tmp_path: Path, defaults: list[Written]
 ) -> None:

@@ -1,4 +1,4 @@
-"""What HCL expressions are worth: the values of those that are literals, the kinds of others.
+"""What HCL expressions are worth: the values of literals and of arithmetic, the kinds of others.
 
 Every walk here is a loop: nesting is the artifact's to choose.
 """
@@ -13,17 +13,31 @@ from tree_sitter import Node
 from workflow_result.engine.hcl import NotLiteral, Source, bare, string, without_comments
 from workflow_result.engine.values import Expression, Kind, Number, Value, plain_number
 
+_ARITHMETIC = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "%": "remainder"}
+"""Operators, and the methods of a decimal context that do the same."""
+
+_OPERATIONS = ("binary_operation", "unary_operation")
+
+_MOST_OPERATIONS = 50
+"""Operations within each other that are worked out."""
+
+_DIGITS = 150
+"""Digits that are worked out: Terraform has 512 bits of a number."""
+
 
 def evaluate(source: Source) -> Value | Expression:
-    """Return the value of an expression where it is a literal."""
+    """Return the value of an expression where it is a literal, or one with arithmetic in it."""
     try:
-        return literal(source)
+        return literal(source, arithmetic=True)
     except NotLiteral:
         return Expression(_kind(source), tuple(_literals(source)))
 
 
-def literal(source: Source) -> Value:
-    """Return the value of a literal expression. Raises `NotLiteral`."""
+def literal(source: Source, *, arithmetic: bool = False) -> Value:
+    """Return the value of a literal expression, with `arithmetic` in it if wanted.
+
+    Raises `NotLiteral`.
+    """
     result: list[Value] = [None]
     todo: list[tuple[Node, Callable[[Value], None]]] = [
         (source.node, partial(result.__setitem__, 0))
@@ -44,6 +58,8 @@ def literal(source: Source) -> Value:
                 (value, partial(members.__setitem__, _key(source.of(key))))
                 for key, value in reversed(_elements(node))
             )
+        elif arithmetic and node.type in _OPERATIONS:
+            put(_calculated(source.of(node)))
         else:
             put(_scalar(source.of(node)))
     return result[0]
@@ -93,6 +109,33 @@ def _scalar(source: Source) -> Value:
         case "string_lit" | "quoted_template" | "heredoc_template":
             return string(source)
     raise NotLiteral
+
+
+def _calculated(source: Source, depth: int = 0) -> Value:
+    """Return the value of a scalar, or of arithmetic whose result has an end. Raises `NotLiteral`.
+
+    https://developer.hashicorp.com/terraform/language/expressions/operators#arithmetic-operators
+    """
+    node = bare(source).node
+    try:
+        return _scalar(source.of(node))
+    except NotLiteral:
+        signs = [_ARITHMETIC[child.type] for child in node.children if child.type in _ARITHMETIC]
+        if node.type not in _OPERATIONS or not signs or depth > _MOST_OPERATIONS:
+            raise
+    from decimal import Context, DivisionByZero, Inexact, InvalidOperation
+
+    operands = [_calculated(source.of(child), depth + 1) for child in without_comments(node)]
+    if not all(isinstance(operand, Number) for operand in operands):
+        raise NotLiteral
+    faults = [DivisionByZero, Inexact, InvalidOperation]
+    exact = Context(_DIGITS, Emin=-_DIGITS, Emax=_DIGITS, traps=faults)
+    method = signs[0] if len(operands) == 2 else "minus"
+    try:
+        result = getattr(exact, method)(*map(exact.create_decimal, operands))
+    except ArithmeticError as error:
+        raise NotLiteral from error
+    return Number(format(result, "f"))
 
 
 def _number(text: str) -> Number:

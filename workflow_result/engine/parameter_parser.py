@@ -91,8 +91,8 @@ def parameters(folder: Path, name: str) -> list[dict[str, str | bool]]:
 def default_text(variable: Variable) -> str:
     """Return a default as a parameter has it: a string as it is, any other value as compact JSON.
 
-    Nothing where there is none, where it is null, and where it has to be worked out. Raises
-    `Unparsable`.
+    Nothing where there is none, where it is null, and where it is more than a literal or
+    arithmetic. Raises `Unparsable`.
     """
     default = variable.default
     if default is None or isinstance(default, Expression):

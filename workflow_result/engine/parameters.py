@@ -69,8 +69,8 @@ def definitions(parameters: Mapping[str, str], configuration: Configuration) -> 
 def _says_nothing(variable: Variable) -> bool:
     """Whether an empty text leaves a variable to its default, and cannot be its value.
 
-    An empty text is what `parameter_parser` tells of a default that is null, or that has to be
-    worked out, and Service Catalog orders what it was told.
+    An empty text is what `parameter_parser` tells of a default that is null, or that is more
+    than a literal or arithmetic, and Service Catalog orders what it was told.
     """
     default = variable.default
     if default is ABSENT or not (default is None or isinstance(default, Expression)):
