@@ -11,6 +11,9 @@ COLUMNS = (
 )
 """The columns that `as_row` takes, after the key's two; the request may come last."""
 
+BESIDE = "reported-"
+"""Before the digest of what was reported while a run goes on whose own FAILED is just that."""
+
 _YEAR_9999 = 253_370_764_800
 """The last one that Python's dates know, in seconds since 1970."""
 
@@ -97,4 +100,5 @@ def _work(row: Row, worker: Worker | None) -> Work:
 
 def _reported(row: Row) -> Reported:
     status, token = row.status or "", row.idempotency_token or ""
-    return Reported(row.digest, row.operation, status, token, row.since, row.tries)
+    digest = row.digest.removeprefix(BESIDE)
+    return Reported(digest, row.operation, status, token, row.since, row.tries)

@@ -3,12 +3,13 @@
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from workflow_result.journal.database import PADDING, Database, is_out_of_space
 from workflow_result.journal.record import Key, Phase, Record, Reported, State, Work, Worker
-from workflow_result.journal.rows import COLUMNS, Row, as_record, as_row
+from workflow_result.journal.rows import BESIDE, COLUMNS, Row, as_record, as_row
 from workflow_result.journal.store import JournalProblem, Move
 
 T = TypeVar("T")
@@ -158,7 +159,10 @@ class SQLiteStore:
                 f"DELETE FROM result WHERE {_OF_RECORD} AND state = 'reported'",  # noqa: S608
                 [*new.key],
             )
-            self._enter(connection, new.key, new.reported, None)
+            reported = new.reported
+            if new.work and new.work.digest == reported.digest:
+                reported = replace(reported, digest=f"{BESIDE}{reported.digest}")
+            self._enter(connection, new.key, reported, None)
 
     def _enter(
         self,
