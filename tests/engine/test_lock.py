@@ -2,9 +2,9 @@
 it."""
 
 import json
-import os
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +13,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from workflow_result.engine import lock as locks
+from workflow_result.engine.guard import Guard
 from workflow_result.engine.lock import StateLock
 from workflow_result.engine.program import Failed
 from workflow_result.engine.state_bucket import Object
 from workflow_result.problem import ExitCode, Problem
 
-NOBODY = 2**22 + 1
-"""No process has this ID on Linux."""
+NOWHERE = Path("/nowhere/order")
+"""A folder that no guard watches over."""
 
 
 class Bucket:
@@ -53,9 +55,9 @@ class Bucket:
             del self.objects[key]
 
 
-def new_lock(bucket: Any, record: str, gone: set[str] | None = None, guard: int = NOBODY) -> Any:
+def new_lock(bucket: Any, record: str, gone: set[str] | None = None, folder: Path = NOWHERE) -> Any:
     ended = gone if gone is not None else set()
-    return StateLock(bucket, "1/pp-1", record, guard, lambda other: other in ended)
+    return StateLock(bucket, "1/pp-1", record, folder, lambda other: other in ended)
 
 
 def held(bucket: Bucket) -> dict[str, str]:
@@ -70,7 +72,7 @@ def test_lock_is_as_terraform_writes_it() -> None:
     lock = held(bucket)
     assert set(lock) == {"ID", "Operation", "Info", "Who", "Version", "Created", "Path"}
     assert lock["Path"] == "state/1/pp-1"
-    assert lock["Info"].startswith("Service Catalog record rec-1, process ")
+    assert lock["Info"].startswith(f"Service Catalog record rec-1, in {NOWHERE} on ")
 
 
 def test_lock_that_is_released_is_gone() -> None:
@@ -92,12 +94,39 @@ def test_lock_of_a_live_run_stays_its_own() -> None:
 
 
 @pytest.mark.parametrize("gone", [{"rec-1"}, set()])
-def test_lock_whose_guard_lives_stays_whatever_the_journal_says(gone: set[str]) -> None:
+def test_lock_whose_guard_lives_stays_whatever_the_journal_says(
+    gone: set[str], tmp_path: Path
+) -> None:
     """The Terraform of a killed run may be at its last resource."""
     bucket = Bucket()
-    new_lock(bucket, "rec-1", guard=os.getpid()).take(0, [])
+    folder = tmp_path / "on the way on"
+    folder.mkdir()
+    guard = Guard(folder, 1)
+    new_lock(bucket, "rec-1", folder=folder).take(0, [])
     with pytest.raises(Failed):
         new_lock(bucket, "rec-2", gone).take(0, [])
+    guard.close()
+    new_lock(bucket, "rec-2", {"rec-1"}).take(0, [])
+
+
+def test_lock_whose_guard_is_gone_is_taken_over_though_its_folder_is_there(tmp_path: Path) -> None:
+    """As after a restart of the machine, where the guard's process ID may be somebody else's."""
+    bucket = Bucket()
+    new_lock(bucket, "rec-1", folder=tmp_path).take(0, [])
+    new_lock(bucket, "rec-2", {"rec-1"}).take(0, [])
+
+
+def test_lock_that_is_neither_free_nor_there_is_waited_for_no_longer_than_is_asked_for() -> None:
+    """A store may be of two minds for a while."""
+    bucket = Bucket()
+    asked: deque[str] = deque()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        asked.append("SIGTERM received")
+
+    bucket.put = refuse  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="it was stopped while it waited for a lock"):
+        new_lock(bucket, "rec-1").take(1000, asked)
 
 
 def test_of_two_that_find_a_lock_left_behind_one_takes_it_over() -> None:
@@ -198,8 +227,9 @@ def test_release_that_fails_is_a_warning(capsys: pytest.CaptureFixture[str]) -> 
 @dataclass(eq=False)
 class Run:
     record: str
+    folder: Path
     lock: Any
-    greenlet: Any
+    greenlet: Any = None
     has_it: bool = False
     is_done: bool = False
 
@@ -211,7 +241,10 @@ def _switch() -> None:
 
 
 class Locks(RuleBasedStateMachine):
-    """Runs that take the lock and give it up, one call to S3 after the other, and die anywhere."""
+    """Runs that take the lock and give it up, one call to S3 after the other, and die anywhere.
+
+    The Terraform of one that dies goes on until its guard has stopped it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,6 +252,11 @@ class Locks(RuleBasedStateMachine):
         self.runs: list[Run] = []
         self.gone: set[str] = set()
         self.records = 0
+        self.begun = 0
+        self.guarded: dict[str, Run] = {}
+        """What each folder is watched over for."""
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(locks, "is_guarded", self.guarded.__contains__)
 
     @rule()
     def begins(self) -> None:
@@ -234,7 +272,10 @@ class Locks(RuleBasedStateMachine):
         self.begin(record)
 
     def begin(self, record: str) -> None:
-        run = Run(record, new_lock(self.bucket, record, self.gone), None)
+        self.begun += 1
+        folder = NOWHERE / str(self.begun)
+        run = Run(record, folder, new_lock(self.bucket, record, self.gone, folder))
+        self.guarded[str(folder)] = run
 
         def work() -> None:
             try:
@@ -255,14 +296,25 @@ class Locks(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     def goes_on(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from(self.runs))
-        run.greenlet.switch()
-        if run.is_done:
-            self.ends(run)
+        for _ in range(data.draw(st.integers(1, 5))):
+            run.greenlet.switch()
+            self.one_has_it()
+            if run.is_done:
+                self.ends(run)
+                del self.guarded[str(run.folder)]
+                break
 
     @rule(data=st.data())
     @precondition(lambda self: self.runs)
     def dies(self, data: st.DataObject) -> None:
         self.ends(data.draw(st.sampled_from(self.runs)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: len(self.guarded) > len(self.runs))
+    def guard_ends(self, data: st.DataObject) -> None:
+        """It has stopped the Terraform of a run that died."""
+        left = [folder for folder, run in self.guarded.items() if run not in self.runs]
+        del self.guarded[data.draw(st.sampled_from(left))]
 
     def ends(self, run: Run) -> None:
         self.runs.remove(run)
@@ -270,10 +322,11 @@ class Locks(RuleBasedStateMachine):
 
     @invariant()
     def one_has_it(self) -> None:
-        assert sum(run.has_it for run in self.runs) <= 1
+        assert sum(run.has_it for run in self.guarded.values()) <= 1
 
     def teardown(self) -> None:
-        """When all that live have ended, a new one gets it."""
+        """When all that live have ended, their guards too, a new one gets it."""
+        self.patch.undo()
         for run in self.runs:
             self.gone.add(run.record)
         self.bucket.pause = lambda: None

@@ -242,7 +242,7 @@ def test_lock_of_a_killed_run_is_taken_over_once_its_terraform_has_ended(
     process.communicate()
     held = lock(station)
     assert held
-    assert held["Info"].startswith("Service Catalog record rec-1, process ")
+    assert held["Info"].startswith("Service Catalog record rec-1, in ")
     time.sleep(1)  # what was asked for by the worker is answered, though it is dead
     station.send(order("UPDATE_PROVISIONED_PRODUCT", "rec-2", "S3://artifacts/v2"))
     _, _, stderr = station.work()

@@ -1,5 +1,6 @@
 """A process that clears up after one that is killed: no Terraform goes on without its run."""
 
+import fcntl
 import os
 import subprocess
 from contextlib import suppress
@@ -24,20 +25,25 @@ class Guard:
     """Watches over the Terraform of this process, and over what it has in `folder`.
 
     Should this process die, Terraform is stopped: gently, after `grace` seconds harder, after as
-    many killed with all that it has started. Then `folder` goes. `pid` is the guard's own.
+    many killed with all that it has started. Then `folder` goes. Meanwhile it `is_guarded`.
     """
 
     def __init__(self, folder: Path, grace: int) -> None:
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "sh", str(folder), str(grace)],
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _SCRIPT, "sh", str(folder), str(grace)],
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[held],
+                start_new_session=True,
+            )
+        finally:
+            os.close(held)  # from here on the guard alone has the lock
 
     def watch(self, child: int) -> None:
         """The process `child` runs from now on; 0 for none."""
@@ -52,3 +58,24 @@ class Guard:
         with suppress(OSError):
             self._process.stdin.close()
         self._process.wait()
+
+
+def is_guarded(folder: str) -> bool:
+    """Whether a guard of this machine lives that watches over `folder`.
+
+    The kernel knows: the guard's process ID is another's after a restart of the machine, or of
+    the container.
+    """
+    try:
+        found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (OSError, ValueError):
+        return False
+    try:
+        fcntl.flock(found, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(found)
+    return False

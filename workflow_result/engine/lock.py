@@ -15,13 +15,15 @@ import uuid
 from collections.abc import Callable, Sized
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from workflow_result.engine.guard import is_guarded
 from workflow_result.engine.program import Failed
 from workflow_result.engine.state_bucket import Object, StateBucket
 from workflow_result.problem import Problem, Style, printable, say
 
-_INFO = re.compile(r"Service Catalog record ([a-zA-Z0-9_-]+), process ([0-9]+) of (.*)", re.S)
+_INFO = re.compile(r"Service Catalog record ([a-zA-Z0-9_-]+), in (/.*) on (\S*)", re.S)
 
 _PAUSE = 2.0
 """Seconds between two looks at a lock that somebody else has."""
@@ -30,7 +32,7 @@ _PAUSE = 2.0
 class StateLock:
     """The lock of the state under `key`, for the run of `record_id`.
 
-    `guard` is a process of this machine: as long as it lives, so may the run's Terraform.
+    `folder` is where it works: as long as a guard watches over it, the run's Terraform may live.
     `has_ended` says whether the run of a record has, on whatever machine it was, by what the
     journal knows; of this record, an earlier one.
     """
@@ -40,14 +42,14 @@ class StateLock:
         bucket: StateBucket,
         key: str,
         record_id: str,
-        guard: int,
+        folder: Path,
         has_ended: Callable[[str], bool],
     ) -> None:
         self._bucket = bucket
         self._state = key
         self._key = f"{key}.tflock"
         self._record_id = record_id
-        self._guard = guard
+        self._folder = folder
         self._has_ended = has_ended
         self._etag: str | None = None
 
@@ -60,6 +62,8 @@ class StateLock:
         ours = self._content()
         told = False
         while True:
+            if stop_requests:
+                raise Failed("Terraform was not started: it was stopped while it waited for a lock")
             self._etag = self._bucket.put(self._key, ours, if_absent=True)
             if self._etag:
                 return
@@ -76,8 +80,6 @@ class StateLock:
                 if self._etag:
                     return
                 continue
-            if stop_requests:
-                raise Failed("Terraform was not started: it was stopped while it waited for a lock")
             if time.monotonic() >= deadline:
                 raise Failed(f"The state of this product is locked: {holder}")
             if not told:
@@ -111,7 +113,7 @@ class StateLock:
         lock = {
             "ID": str(uuid.uuid4()),
             "Operation": "OperationTypeApply",
-            "Info": f"Service Catalog record {self._record_id}, process {self._guard} of {host}",
+            "Info": f"Service Catalog record {self._record_id}, in {self._folder} on {host}",
             "Who": f"{user}@{host}",
             "Version": "",
             "Created": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
@@ -130,7 +132,7 @@ class _Holder:
             self._values = values if isinstance(values, dict) else {}
         info = _INFO.fullmatch(str(self._values.get("Info")))
         self.record_id: str | None = info[1] if info else None
-        self._guard = int(info[2]) if info else 0
+        self._folder: str = info[2] if info else ""
         self._host: str = info[3] if info else ""
 
     def is_here(self) -> bool:
@@ -139,15 +141,7 @@ class _Holder:
 
     def is_guarded(self) -> bool:
         """Whether its Terraform may still be there, on this machine, though its run is gone."""
-        if not self.is_here() or self._guard <= 0:
-            return False
-        try:
-            os.kill(self._guard, 0)
-        except ProcessLookupError:
-            return False
-        except OSError:  # somebody else's
-            pass
-        return True
+        return self.is_here() and is_guarded(self._folder)
 
     def __str__(self) -> str:
         if self.record_id:

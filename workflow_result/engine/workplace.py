@@ -115,7 +115,7 @@ class EngineWorkplace:
             artifact.fetch(
                 role.client("s3", have.account.region), message.artifact or "", configuration
             )
-        lock = StateLock(bucket, key, message.record_id, guard.pid, self._has_ended)
+        lock = StateLock(bucket, key, message.record_id, folder, self._has_ended)
         lock.take(have.lock_timeout, stop_requests)
         stack.callback(lock.release)
         if is_terminate:
