@@ -81,19 +81,21 @@ class TestEnvironment:
         assert state(engine) == []
 
     @pytest.mark.parametrize(
-        ("name", "argument"),
+        ("name", "argument", "option"),
         [
-            ("TF_CLI_ARGS", "-target=a.b"),
-            ("TF_CLI_ARGS_plan", "--target"),
-            ("TF_CLI_ARGS", "-exclude=a"),
+            ("TF_CLI_ARGS", "-target=a.b", "-target"),
+            ("TF_CLI_ARGS_plan", "--target", "-target"),
+            ("TF_CLI_ARGS", "-exclude=a", "-exclude"),
+            ("TF_CLI_ARGS_plan", "'-target=a.b'", "-target"),
+            ("TF_CLI_ARGS_plan", '-tar"get"=a.b', "-target"),
+            ("TF_CLI_ARGS_plan", "\\-target-file=a", "-target-file"),
         ],
     )
     def test_arguments_that_leave_out_a_part_of_the_product_are_failed(
-        self, engine: Engine, name: str, argument: str
+        self, engine: Engine, name: str, argument: str, option: str
     ) -> None:
         engine.configure(GREETING)
         assert engine.run(**{name: f"-no-color {argument}"}).code == 1
-        option = argument.split("=")[0]
         assert engine.reason() == (
             f"{option} in TF_CLI_ARGS would leave out a part of the product."
         )

@@ -194,6 +194,11 @@ SETUPS = {
         "the queue nope cannot be used: AWS.SimpleQueueService.NonExistentQueue: The specified "
         "queue does not exist for this wsdl version; check --queue, the region and the account",
     ),
+    "a backend of its own": (
+        {"TF_CLI_ARGS_init": "-no-color '-backend-config=key=shared'"},
+        "-backend-config in TF_CLI_ARGS: where each product's state lies is the engine's to say; "
+        "leave it out",
+    ),
     "no region": (
         {"AWS_REGION": ""},
         "the queues cannot be used: You must specify a region; set AWS_REGION or give --region",

@@ -87,7 +87,7 @@ def worker(
     from workflow_result.engine.queues import Queues
     from workflow_result.engine.serving import serve
     from workflow_result.engine.worker import Worker
-    from workflow_result.engine.workplace import Facilities
+    from workflow_result.engine.workplace import Facilities, check_environment
     from workflow_result.journal.place import Table, open_journal
     from workflow_result.pace import AT_MOST
     from workflow_result.resending import resend
@@ -99,6 +99,7 @@ def worker(
     if not shutil.which(terraform):
         line = f"{terraform or '--terraform'} was not found: install it, or name it"
         raise Problem(ExitCode.SETUP, line)
+    check_environment(os.environ)
     place = journal_place(journal)
     grace = place.lease // 5 if isinstance(place, Table) else 60
     delivery = Delivery(region, profile, endpoint_url)

@@ -2,11 +2,11 @@
 
 import errno
 import os
-import re
+import shlex
 import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,9 @@ HOST_DIED = (
 
 PLANS = 3
 """How often at the most a run plans, where other runs change the state before it applies."""
+
+
+_LEAVE_OUT = ("-target", "-target-file", "-exclude", "-exclude-file")
 
 
 @dataclass
@@ -194,16 +197,30 @@ class TerraformRun:
         return given
 
     def _environment(self) -> dict[str, str]:
-        arguments = [self._inherited.get(name, "") for name in ("TF_CLI_ARGS", "TF_CLI_ARGS_plan")]
-        targeted = re.search(r"(?<!\S)--?(target|exclude)(-file)?\b", " ".join(arguments))
-        if targeted:
-            raise Failed(f"{targeted[0]} in TF_CLI_ARGS would leave out a part of the product")
+        for option in options_given(self._inherited, "plan"):
+            if option in _LEAVE_OUT:
+                raise Failed(f"{option} in TF_CLI_ARGS would leave out a part of the product")
         for_tags = tags.environment(
             self._message.tags | {TRACER_TAG: self._message.provisioned_product_id}
         )
         own = (TOKEN_VARIABLE, REQUEST_VARIABLE)
         inherited = {name: value for name, value in self._inherited.items() if name not in own}
         return inherited | for_tags | {"TF_IN_AUTOMATION": "1"}
+
+
+def options_given(environment: Mapping[str, str], command: str) -> Iterator[str]:
+    """Yield the options, each as `-name`, that the environment has Terraform add to `command`.
+
+    https://developer.hashicorp.com/terraform/cli/config/environment-variables#tf_cli_args-and-tf_cli_args_name
+    """
+    for variable in ("TF_CLI_ARGS", f"TF_CLI_ARGS_{command}"):
+        try:
+            words = shlex.split(environment.get(variable, ""))
+        except ValueError:  # a quote without an end: Terraform refuses it, too
+            continue
+        for word in words:
+            if word.startswith("-"):
+                yield f"-{word.partition('=')[0].lstrip('-')}"
 
 
 def _check_plan(plan: int) -> None:

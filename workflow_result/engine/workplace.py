@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from workflow_result.engine.order import StopRequests
 from workflow_result.engine.product import ARTIFACT, Product
 from workflow_result.engine.program import Failed
 from workflow_result.engine.state_bucket import StateBucket
-from workflow_result.engine.terraform import Settings
+from workflow_result.engine.terraform import Settings, options_given
 from workflow_result.problem import ExitCode, Problem, Style, say
 
 _OVERRIDE = "~engine_override.tf.json"
@@ -27,6 +27,16 @@ _OVERRIDE = "~engine_override.tf.json"
 
 _OF_ONE_ORDER = ("TF_DATA_DIR", "TF_WORKSPACE")
 """Variables by which orders would share what is each one's own."""
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Raise `Problem` (SETUP) where it would have Terraform keep states elsewhere."""
+    for option in options_given(environment, "init"):
+        if option in ("-backend-config", "-backend"):
+            line = (
+                f"{option} in TF_CLI_ARGS: where each product's state lies is the engine's to say"
+            )
+            raise Problem(ExitCode.SETUP, f"{line}; leave it out")
 
 
 @dataclass(frozen=True)
