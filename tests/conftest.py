@@ -204,12 +204,14 @@ def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
 @pytest.fixture
 def station(
     tmp_path: Path, ministack: "Ministack", start_sandbox: Callable[..., Sandbox]
-) -> "Station":
-    """An engine's account, for the tests of served orders."""
+) -> Iterator["Station"]:
+    """An engine's account, for the tests of served orders; its workers end with the test."""
     from served_cli import Station
 
     records = [option for n in range(1, 10) for option in ("--record", f"rec-{n}")]
-    return Station(tmp_path, ministack, start_sandbox(*records))
+    station = Station(tmp_path, ministack, start_sandbox(*records))
+    yield station
+    station.close()
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ class Station:
             WORKFLOW_RESULT_STATE_BUCKET=self.state,
         )
         (home / "tmp").mkdir()
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def _new_queue(self, name: str, **attributes: str) -> str:
         answer = self.sqs.create_queue(QueueName=f"{name}{self.suffix}", Attributes=attributes)
@@ -128,7 +129,7 @@ class Station:
         """Start a worker for the three queues; what it says goes to the file `output`, or comes."""
         said = subprocess.PIPE if output is None else open(output, "wb")  # noqa: SIM115
         queues = [option for url in self.queues.values() for option in ("--queue", url)]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, MAIN, "worker", *queues, *options],
             stdin=subprocess.DEVNULL,
             stdout=said,
@@ -137,6 +138,16 @@ class Station:
             cwd=self.home,
             preexec_fn=before,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what a test that failed has left running; guards end the rest."""
+        for process in self._started:
+            if process.poll() is None:
+                for pid in (*self.children(process), process.pid):
+                    self.kill(pid)
+                process.wait()
 
     def work(self, *options: str, **variables: Any) -> tuple[int, str, str]:
         """Have a worker work the queues off; return its exit code, stdout and stderr."""
@@ -146,9 +157,7 @@ class Station:
 
     def children(self, process: subprocess.Popen[bytes]) -> list[int]:
         """The processes that a worker has forked."""
-        found = subprocess.run(
-            ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-        )
+        found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
     def kill(self, pid: int) -> None:

@@ -158,8 +158,7 @@ class EngineWorkplace:
             "key": key,
             "region": self._have.account.region,
             "profile": "engine",
-            "encrypt": True,
-        }
+        }  # without `encrypt`, which means AES256: so the bucket's own key encrypts it
         file = configuration / _OVERRIDE
         if file.is_dir() and not file.is_symlink():
             shutil.rmtree(file)
