@@ -176,9 +176,20 @@ def test_permission_that_is_missing_is_a_fault(program: Program) -> None:
         outcome = program("doctor", "--probe", AWS_ENDPOINT_URL_SERVICE_CATALOG=url, **CREDENTIALS)
     assert outcome.code == 78
     assert line(outcome, "permission") == (
-        "✘ AccessDeniedException: no; allow this action in the IAM policy of the role that runs "
-        "this"
+        "✘ provision, update, terminate: AccessDeniedException: no; allow this action in the IAM "
+        "policy of the role that runs this"
     )
+
+
+def test_permission_for_each_operation_is_asked_for(program: Program) -> None:
+    def answer(headers: Message, _: bytes) -> tuple[int, bytes]:
+        denied = "NotifyTerminate" in headers["X-Amz-Target"]
+        code = "AccessDeniedException" if denied else "ResourceNotFoundException"
+        return 400, json.dumps({"__type": code, "message": "no"}).encode()
+
+    with conftest.endpoint(answer) as url:
+        outcome = program("doctor", "--probe", AWS_ENDPOINT_URL_SERVICE_CATALOG=url, **CREDENTIALS)
+    assert line(outcome, "permission").startswith("✘ terminate: AccessDeniedException: no; ")
 
 
 def test_nothing_is_reported_without_probe(program: Program, sandbox: Sandbox) -> None:

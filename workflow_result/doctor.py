@@ -27,6 +27,7 @@ from workflow_result.journal.record import Entry, State
 from workflow_result.journal.store import NoJournal
 from workflow_result.problem import Problem
 from workflow_result.request import Draft, check
+from workflow_result.schemas import API_OPERATIONS
 from workflow_result.undelivered import ADVICE, NotDelivered, not_delivered
 
 PATIENCE = 2.5
@@ -223,15 +224,18 @@ _NOT_ALLOWED = ("AccessDenied", "AccessDeniedException")
 
 
 def _permission(setup: Setup) -> Found:
-    """What AWS says to a result for a record that cannot be: it is in CloudTrail."""
+    """What AWS says to results for a record that cannot be: they are in CloudTrail."""
     members = {"WorkflowToken": "doctor-probe", "RecordId": RECORD, "Status": "FAILED"}
-    request = check(Draft(members | {"FailureReason": "A probe of `doctor`."}), "provision")
-    try:
-        setup.delivery.send(request)
-    except NotDelivered as error:
-        if error.refused:
-            return Health.FINE, "results may be reported: Service Catalog knows no such record"
-        raise
+    members["FailureReason"] = "A probe of `doctor`."
+    causes: dict[str, str] = {}
+    for operation in API_OPERATIONS:
+        try:
+            setup.delivery.send(check(Draft(members), operation))
+        except NotDelivered as error:
+            if not error.refused:
+                causes[operation] = error.cause
+    if causes:
+        return Health.FAULT, f"{', '.join(causes)}: {next(iter(causes.values()))}"
     return Health.FINE, "results may be reported"
 
 

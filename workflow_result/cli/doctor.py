@@ -23,8 +23,8 @@ MARKS = {"fine": "✔", "warning": "!", "fault": "✘"}
 @click.option(
     "--probe",
     is_flag=True,
-    help="Report a result for a record that cannot be, to see whether AWS allows it: CloudTrail "
-    "has it.",
+    help="Report results for a record that cannot be, to see whether AWS allows it: CloudTrail has "
+    "them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a check.")
 @terraform_option
