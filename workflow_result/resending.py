@@ -172,10 +172,19 @@ class _Resending:
     def _next(self) -> _Result | None:
         if self._is_over():
             return None
+        while result := self._again.popleft() if self._is_turn_of_again() else self._new():
+            if self._journal.hold(result.entry):
+                return result
+            self._tried += 1  # by another process
+        return None
+
+    def _is_turn_of_again(self) -> bool:
         # In turns: what is always throttled shall not keep the rest back.
         self._turn_of_again = not self._turn_of_again
-        if self._again and self._turn_of_again:
-            return self._again.popleft()
+        return bool(self._again and self._turn_of_again)
+
+    def _new(self) -> _Result | None:
+        """A result that has just been claimed; else one that was throttled."""
         for entry, request in self._claimed:
             if request is not None:
                 return _Result(entry, request)

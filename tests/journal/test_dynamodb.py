@@ -8,7 +8,7 @@ import pytest
 import simulated_aws
 from quiet_table import KEY, LEASE, QuietTable, a_result, quiet_table
 
-from workflow_result.journal import Journal
+from workflow_result.journal import Journal, clock
 from workflow_result.journal.dynamodb import DynamoDBStore
 from workflow_result.journal.record import Entry, State
 from workflow_result.journal.store import JournalProblem
@@ -34,6 +34,42 @@ def twice(_: str, __: Mapping[str, Any], do: Callable[[], Any]) -> Any:
     """As the SDK calls again where the first answer is lost."""
     do()
     return do()
+
+
+class TestHold:
+    """What was claimed is not sent by one whose time for that may be over."""
+
+    @pytest.fixture(autouse=True)
+    def one_time(self, table: QuietTable, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(clock, "steady", table.time.steady)
+
+    @pytest.fixture
+    def claimed(self, table: QuietTable, store: DynamoDBStore) -> Entry:
+        return Journal(store).owe(a_result(), "aws", None)
+
+    def test_nothing_is_asked_as_long_as_half_of_the_lease_is_left(
+        self, table: QuietTable, store: DynamoDBStore, claimed: Entry
+    ) -> None:
+        table.time.now += LEASE / 2 - 1
+        table.fails()
+        assert Journal(store).hold(claimed)
+
+    def test_then_it_is_renewed(
+        self, table: QuietTable, store: DynamoDBStore, claimed: Entry
+    ) -> None:
+        before = float(table.item["lease"]["N"])
+        table.time.now += LEASE / 2 + 1
+        assert Journal(store).hold(claimed)
+        assert float(table.item["lease"]["N"]) >= before + LEASE / 2
+
+    def test_what_another_process_has_taken_over_is_left_to_it(
+        self, table: QuietTable, store: DynamoDBStore, claimed: Entry
+    ) -> None:
+        another = Journal(table.store())
+        table.time.now += 2 * LEASE
+        table.world.run()
+        assert len(list(another.claim("aws"))) == 1
+        assert not Journal(store).hold(claimed)
 
 
 class TestRepeatedWrite:

@@ -462,6 +462,16 @@ class JournalMachine(RuleBasedStateMachine):
             record.worker = None
 
     @rule(data=st.data())
+    @precondition(lambda self: self.owed)
+    def hold(self, data: st.DataObject) -> None:
+        process, name, entry = self.one_of(data, self.owed)
+        record, key = self.records[name], (entry.operation, entry.status)
+        is_own = (record.state, record.key, record.worker) == ("owed", key, process)
+        assert process.do("hold", entry) == is_own
+        if is_own:
+            record.lapsed = False
+
+    @rule(data=st.data())
     def claim(self, data: st.DataObject) -> None:
         process = self.one_of(data, self.living)
         claimed = {entry.record_id: entry for entry, _ in process.do("claim", "sandbox")}

@@ -4,10 +4,11 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from email.message import Message
 from typing import Any
 
 import pytest
-from conftest import MAIN, Sandbox
+from conftest import MAIN, Sandbox, endpoint
 from gate import KINDS, PASS, Gate, gate
 from journal_cli import MARK, NOBODY, SEND, TERRAFORM, Desk, a_message, a_request, ended, hold_run
 from tables import PROJECTED
@@ -230,6 +231,34 @@ class TestFrozenMachine:
         assert desk.sandbox.status(record) == "FAILED"
         assert len(desk.tokens(record)) == 1
         assert desk.pending() == {}
+
+    def test_resend_frozen_past_its_lease_sends_nothing_that_another_has_sent(
+        self, desk: Desk, record: str
+    ) -> None:
+        calls: list[dict[str, Any]] = []
+
+        def answer(_: Message, body: bytes) -> tuple[int, bytes]:
+            calls.append(json.loads(body))
+            if len(calls) > 1:
+                return 200, b"{}"
+            frozen.send_signal(signal.SIGSTOP)
+            return 400, b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
+
+        desk.owe(record)
+        with endpoint(answer) as url:
+            frozen = desk.start("resend", AWS_ENDPOINT_URL_SERVICE_CATALOG=url)
+            deadline = time.monotonic() + 60
+            while not calls:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            desk.lapse()
+            again = desk.main("resend", AWS_ENDPOINT_URL_SERVICE_CATALOG=url)
+            assert again.lines == ["1 reported, 0 refused, 0 still owed"]
+            time.sleep(desk.lease / 2)
+            frozen.send_signal(signal.SIGCONT)
+            outcome = ended(frozen)
+        assert outcome.lines == ["0 reported, 0 refused, 0 still owed"]
+        assert len(calls) == 2
 
     def test_lease_is_renewed_while_terraform_works(self, desk: Desk, record: str) -> None:
         (desk.home / "terraform").write_text(TERRAFORM + "[ $1 != apply ] || sleep 14\n")

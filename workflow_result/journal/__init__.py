@@ -175,6 +175,11 @@ class Journal:
                 if claimed and entry:
                     yield entry, _request(record, entry)
 
+    def hold(self, claimed: Entry) -> bool:
+        """Whether this process may send what it has claimed: by now others may see to that."""
+        key = _key_of(claimed)
+        return self._store.is_sure_of(key) or self._one(key, partial(moves.hold, entry=claimed))
+
     def pending(self) -> list[Entry]:
         """Return everything that is not reported, oldest first. Changes nothing."""
         records, now = self._store.unreported()

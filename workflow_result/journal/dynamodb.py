@@ -115,6 +115,11 @@ class DynamoDBStore:
         """Take the processes of this build for dead, whatever lease they have."""
         self._buried.add(build)
 
+    def is_sure_of(self, key: Key) -> bool:
+        """Whether half of its lease is left."""
+        item, now = self._written[key], self._table.clock.now()
+        return self._is_own(item) and item.lease - now > self._lease / 2
+
     def is_lost(self) -> bool:
         """Whether another process has taken something over, or may by now."""
         return self._taken_over or steady() > self._renewed_at + self._lease
@@ -162,6 +167,8 @@ class DynamoDBStore:
                     else:
                         return written.record, told
                 elif is_read:
+                    if known:  # somebody else has changed it since
+                        self._written[key] = old
                     return new, told
                 is_read = True
                 answer = self._table.call("get_item", Key=items.item_key(key), ConsistentRead=True)

@@ -205,6 +205,18 @@ def claim(record: Record, now: float) -> tuple[Record, bool]:
     return replace(record, work=work), True
 
 
+def hold(record: Record, now: float, entry: Entry) -> tuple[Record, bool]:
+    """This process goes on to see to `entry`, which it has claimed. Tells whether it still may."""
+    work = record.work
+    is_own = (
+        work is not None
+        and work.digest == entry.digest
+        and work.state == State.OWED
+        and work.worker == Worker.OWN
+    )
+    return (replace(record) if is_own else record), is_own
+
+
 def look(record: Record, now: float) -> tuple[Record, Entry | None]:
     """Nothing changes. Tells what is not reported, else what was."""
     return record, record.entry(now) or record.reported_entry()

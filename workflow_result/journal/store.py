@@ -70,6 +70,9 @@ class Store(Protocol):
     def bury(self, build: str) -> None:
         """Take the processes of this build of CodeBuild for dead: it has ended."""
 
+    def is_sure_of(self, key: Key) -> bool:
+        """Whether what this process has claimed there is its own for a while yet."""
+
     def is_lost(self) -> bool:
         """Whether others may take this process for dead by now."""
 
