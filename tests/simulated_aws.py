@@ -12,6 +12,8 @@ from typing import Any
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from virtual_time import EPOCH, Process, World, here
 
+from workflow_result.account import Account
+from workflow_result.client import Client as RealClient
 from workflow_result.journal.table import Table as RealTable
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -258,8 +260,15 @@ class ClientTable(RealTable):
 
     simulated: Table
 
-    def _ready(self, instead_of: Any = None) -> tuple[Client, Any]:
-        return Client(self.simulated, here(), self._patient), None
+    def __init__(self, name: str, region: str | None, account: Account) -> None:
+        super().__init__(name, region, account)
+        simulated = self.simulated
+
+        class SimulatedClient(RealClient):
+            def _ready(self, instead_of: Any = None) -> tuple[Client, Any]:
+                return Client(simulated, here(), self._patient), None
+
+        self._client = SimulatedClient("dynamodb", account)
 
 
 # --- Service Catalog ------------------------------------------------------------------------

@@ -174,10 +174,10 @@ def _region(setup: Setup) -> Found:
 
 def _credentials(setup: Setup) -> Found:
     """Whose they are. A sandbox alone is no reason to ask AWS."""
-    from workflow_result.engine.launch_role import settings
+    from workflow_result.client import settings
 
     region = setup.account.region or "us-east-1"
-    client, sources = setup.account.client("sts", region, None, settings("STS"))
+    client, sources = setup.account.client("sts", region, None, settings("sts"))
     sources.fetch()
     elsewhere = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_STS")
     if setup.delivery.destination == "sandbox" and not elsewhere:

@@ -352,7 +352,7 @@ class Orders(RuleBasedStateMachine):
             for build in self.of("running"):
                 assert build.journal
                 store = cast("dynamodb.DynamoDBStore", build.journal._store)
-                for item in [i for i in store._written.values() if store._is_own(i)]:
+                for item in [i for i in store._written.values() if i.is_own]:
                     store._write(item, item.record, store._table.clock.now())
             self.refused = self.refused + MINUTE if self.refuses else 0
             if self.refused > REFUSED_SECONDS / 2:

@@ -25,6 +25,9 @@ class Sources:
     def fetch(self) -> tuple[str, str, str]:
         return "ENGINE", "Rz4HtW7oCv15KaEx", "Np9SgU3bDi80FyLm"
 
+    def may_be_asked(self) -> bool:
+        return False
+
 
 class Account:
     """An account whose STS answers with `answer`, a number of minutes for each call."""

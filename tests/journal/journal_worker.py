@@ -25,8 +25,8 @@ def work(place: Path | Table, environment: dict[str, str], orders: Connection) -
         journal = open_journal(place)
         assert isinstance(journal._store, DynamoDBStore)
         owner = journal._store._owner
-        # Time does not go by here: it always has to ask.
-        journal._store.is_sure_of = lambda key: False  # type: ignore[method-assign]
+    # Time does not go by here: it always has to ask.
+    journal._store.is_sure_of = lambda key: False  # type: ignore[method-assign]
     orders.send(owner)
     while True:
         try:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflow_result.account import Account
-from workflow_result.endpoint import is_on_this_machine
-from workflow_result.engine.launch_role import settings
+from workflow_result.client import CallFailed, Client
 from workflow_result.problem import ExitCode, Problem
 from workflow_result.undelivered import ADVICE, NotAnAnswer, not_delivered
 
@@ -46,11 +45,7 @@ class Service:
         region: str | None = None,
         endpoint_url: str | None = None,
     ) -> None:
-        self._name = name
-        self._account = account
-        self._region = region
-        self._endpoint_url = endpoint_url
-        self._client: Any = None
+        self._client = Client(name, account, region, endpoint_url)
 
     def call(self, what: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """Make a call, by boto3's name for the operation; return the answer.
@@ -58,35 +53,18 @@ class Service:
         Raises `Unanswered`, which begins with `what`: SETUP where what is configured here cannot
         be used, else NOT_DELIVERED.
         """
-        called = False
-        try:
-            if self._client is None:
-                self._client = self._account.within_patience(self._new_client)
-            called = True
-            answer: dict[str, Any] = getattr(self._client, operation)(**parameters)
+
+        def call(client: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
             _check(answer)
             return answer
-        except Exception as error:
-            cause = not_delivered(error, called=called, advice=_ADVICE)
+
+        try:
+            return self._client.ask(call)
+        except CallFailed as failed:
+            cause = not_delivered(failed.error, called=failed.called, advice=_ADVICE)
             exit_code = ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED
-            response: Mapping[str, Any] = getattr(error, "response", {})
-            code = str(response.get("Error", {}).get("Code", ""))
-            raise Unanswered(exit_code, what, cause.cause, code) from error
-
-    def _new_client(self) -> Any:
-        from botocore.config import Config
-
-        variable = {"servicecatalog": "SERVICE_CATALOG", "stepfunctions": "SFN"}.get(
-            self._name, self._name.upper()
-        )
-        config = settings(variable)
-        if self._endpoint_url and is_on_this_machine(self._endpoint_url):
-            config = config.merge(Config(proxies={}))
-        client, sources = self._account.client(
-            self._name, self._region or self._account.region, self._endpoint_url, config
-        )
-        sources.fetch()
-        return client
+            raise Unanswered(exit_code, what, cause.cause, failed.code) from failed.error
 
 
 def _check(answer: Mapping[str, Any]) -> None:

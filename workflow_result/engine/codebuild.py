@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_result.account import Account
+from workflow_result.client import CallFailed, Client
 from workflow_result.failure_reason import clean, cut
 from workflow_result.undelivered import is_throttled, not_delivered
 
@@ -90,8 +91,7 @@ class CodeBuild:
 
     def __init__(self, project: str, account: Account) -> None:
         self.project = project
-        self._account = account
-        self._client: Any = None
+        self._client = Client("codebuild", account, read_timeout=10)
 
     def start(self, record_id: str, token: str) -> str:
         """Start a build for a record, and return its id. Raises `NotStarted`.
@@ -121,23 +121,16 @@ class CodeBuild:
         return _of_api(builds[0]) if builds else None
 
     def _call(self, method: str, **parameters: Any) -> Mapping[str, Any]:
-        from botocore.config import Config
-        from botocore.exceptions import ClientError
-
-        called = False
-        try:
-            if self._client is None:
-                config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"})
-                self._client, _ = self._account.client(
-                    "codebuild", self._account.region, None, config
-                )
-            called = True
-            answer: Mapping[str, Any] = getattr(self._client, method)(**parameters)
+        def call(client: Any) -> Mapping[str, Any]:
+            answer: Mapping[str, Any] = getattr(client, method)(**parameters)
             return answer
-        except Exception as error:
-            cause = not_delivered(error, called=called).cause
-            refused = isinstance(error, ClientError) and not _is_busy(error)
-            raise NotStarted(cause, refused=refused) from error
+
+        try:
+            return self._client.ask(call)
+        except CallFailed as failed:
+            cause = not_delivered(failed.error, called=failed.called).cause
+            refused = bool(failed.code) and not _is_busy(failed.error)
+            raise NotStarted(cause, refused=refused) from failed.error
 
 
 def _is_busy(error: Any) -> bool:

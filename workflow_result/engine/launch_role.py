@@ -11,15 +11,13 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workflow_result.account import Account
+from workflow_result.client import CallFailed, Client, settings
 from workflow_result.problem import ExitCode, Problem, Style, say
 from workflow_result.secret import keep_secret
 from workflow_result.undelivered import ADVICE, not_delivered
-
-if TYPE_CHECKING:
-    from botocore.config import Config
 
 _ARN = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/[A-Za-z0-9+=,.@_/-]+")
 
@@ -59,18 +57,6 @@ def account_of(role: str) -> str:
     return arn[1]
 
 
-def settings(service: str) -> "Config":
-    """Return how a client of S3 or STS, as in AWS_ENDPOINT_URL_S3, behaves here."""
-    from botocore.config import Config
-
-    from workflow_result.endpoint import is_on_this_machine
-
-    url = os.environ.get(f"AWS_ENDPOINT_URL_{service}") or os.environ.get("AWS_ENDPOINT_URL")
-    # A proxy's "this machine" is another one.
-    proxies: dict[str, str] | None = {} if url and is_on_this_machine(url) else None
-    return Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard"}, proxies=proxies)
-
-
 class LaunchRole:
     """The role with the ARN `role`, assumed with the credentials of `account` for a `session`."""
 
@@ -78,6 +64,7 @@ class LaunchRole:
         self._role = role
         self._session = re.sub("[^A-Za-z0-9=,.@_-]", "-", session)[:64]
         self._account = account
+        self._sts = Client("sts", account)
         self._credentials: dict[str, Any] = {}
         self._folder = Path()
         self._ended = threading.Event()
@@ -87,27 +74,19 @@ class LaunchRole:
 
         Raises `NotAssumed` where it may not be assumed, and `Problem` where STS cannot be asked.
         """
-        from botocore.exceptions import ClientError
-
         account_of(self._role)
-        called = False
         try:
-            client, sources = self._account.client(
-                "sts", self._account.region, None, settings("STS")
+            answer = self._sts.ask(
+                lambda sts: sts.assume_role(RoleArn=self._role, RoleSessionName=self._session)
             )
-            self._account.within_patience(sources.fetch)
-            called = True
-            answer = client.assume_role(RoleArn=self._role, RoleSessionName=self._session)
-        except ClientError as error:
-            code, said = error.response["Error"]["Code"], error.response["Error"].get("Message")
-            if called and code in ("AccessDenied", "ValidationError", "MalformedPolicyDocument"):
+        except CallFailed as failed:
+            if failed.code in ("AccessDenied", "ValidationError", "MalformedPolicyDocument"):
+                said = getattr(failed.error, "response", {})["Error"].get("Message")
                 raise NotAssumed(
-                    f"The launch role {self._role} could not be assumed: {code}: {said}. "
+                    f"The launch role {self._role} could not be assumed: {failed.code}: {said}. "
                     "Check its trust policy: the engine's role has to be in it."
-                ) from error
-            raise self._problem(error, called=called) from error
-        except Exception as error:
-            raise self._problem(error, called=called) from error
+                ) from failed.error
+            raise self._problem(failed) from failed.error
         self._credentials = answer["Credentials"]
         for name in ("SecretAccessKey", "SessionToken"):
             keep_secret(self._credentials[name], f"(launch role's {name})")
@@ -122,7 +101,7 @@ class LaunchRole:
             aws_secret_access_key=self._credentials["SecretAccessKey"],
             aws_session_token=self._credentials["SessionToken"],
         ).client
-        return new(service, region_name=region, config=settings(service.upper()))
+        return new(service, region_name=region, config=settings(service))
 
     def write(self, folder: Path) -> dict[str, str]:
         """Write the profiles for Terraform to `folder`, and keep them good until `close`.
@@ -170,7 +149,7 @@ class LaunchRole:
                 warned = True
 
     def _engines(self) -> dict[str, str]:
-        _, sources = self._account.client("sts", self._account.region, None, settings("STS"))
+        _, sources = self._account.client("sts", self._account.region, None, settings("sts"))
         key, secret, token = self._account.within_patience(sources.fetch)
         keys = {"AccessKeyId": str(key), "SecretAccessKey": str(secret)}
         if token:
@@ -192,8 +171,8 @@ class LaunchRole:
         new.write_text(json.dumps({"Version": 1, **keys}))
         new.replace(self._folder / f"{name}.json")
 
-    def _problem(self, error: Exception, *, called: bool) -> Problem:
-        cause = not_delivered(error, called=called, advice=_ADVICE)
+    def _problem(self, failed: CallFailed) -> Problem:
+        cause = not_delivered(failed.error, called=failed.called, advice=_ADVICE)
         return Problem(
             ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED,
             f"the launch role {self._role} could not be assumed: {cause.cause}; nothing was run",

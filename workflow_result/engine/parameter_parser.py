@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from workflow_result.account import Account
+from workflow_result.client import settings
 from workflow_result.engine import artifact, blocks, configuration
 from workflow_result.engine.configuration import Variable
-from workflow_result.engine.launch_role import LaunchRole, NotAssumed, account_of, settings
+from workflow_result.engine.launch_role import LaunchRole, NotAssumed, account_of
 from workflow_result.engine.values import Expression, Number, Value, plain_number
 
 _SESSION = "parse-parameters"
@@ -53,7 +54,7 @@ def _client(role: Any) -> tuple[Any, str]:
     """Return a client for S3 with the credentials of the role, and whose they are."""
     account = Account(None, None)
     if not role:
-        client, _ = account.client("s3", account.region, None, settings("S3"))
+        client, _ = account.client("s3", account.region, None, settings("s3"))
         return client, "the parser's own role"
     try:
         account_of(str(role))

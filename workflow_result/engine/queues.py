@@ -6,7 +6,7 @@ and the worker, which forks a process for each order, is to have none.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from workflow_result.account import Account
-from workflow_result.engine.launch_role import settings
+from workflow_result.client import CallFailed, Client
 from workflow_result.problem import ExitCode, Problem, Style, say
-from workflow_result.undelivered import ADVICE, not_delivered
+from workflow_result.undelivered import ADVICE, NotDelivered, not_delivered
 
 NAMES = tuple(
     f"ServiceCatalogExternal{operation}OperationQueue"
@@ -43,6 +43,10 @@ _ADVICE = ADVICE | {
     "EndpointConnection": "check the network and the region",
     "ValueError": "check AWS_ENDPOINT_URL_SQS, AWS_MAX_ATTEMPTS and the other AWS settings",
 }
+
+
+_LASTING = ("NonExistentQueue", "QueueDoesNotExist", "AccessDenied")
+"""Parts of error codes that stay until somebody changes what is configured."""
 
 
 class Action(StrEnum):
@@ -89,9 +93,8 @@ class Queues:
 
     def __init__(self, urls: Sequence[str], account: Account, *, once: bool) -> None:
         self._urls = list(urls)
-        self._account = account
+        self._sqs = Client("sqs", account)
         self._once = once
-        self._sqs: Any = None
         self._dead: dict[str, str | None] = {}
         self._under_way: dict[str, Taken] = {}
         self._lock = threading.Lock()
@@ -103,24 +106,11 @@ class Queues:
 
     def find(self) -> list[str]:
         """Return the URLs of the queues. Raises `Problem` where one cannot be used."""
-        try:
-            self._sqs, sources = self._account.client(
-                "sqs", self._account.region, None, settings("SQS")
-            )
-            self._account.within_patience(sources.fetch)
-        except Exception as error:
-            cause = not_delivered(error, called=False, advice=_ADVICE)
-            code = ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED
-            raise Problem(code, f"the queues cannot be used: {cause.cause}") from error
         for name in NAMES if not self._urls else ():
-            answer = self._ask(name, lambda name=name: self._sqs.get_queue_url(QueueName=name))
-            self._urls.append(answer["QueueUrl"])
+            self._urls.append(self._asked(name, "get_queue_url", QueueName=name)["QueueUrl"])
         for url in self._urls:
-            answer = self._ask(
-                url,
-                lambda url=url: self._sqs.get_queue_attributes(
-                    QueueUrl=url, AttributeNames=["RedrivePolicy"]
-                ),
+            answer = self._asked(
+                url, "get_queue_attributes", QueueUrl=url, AttributeNames=["RedrivePolicy"]
             )
             self._dead[url] = answer.get("Attributes", {}).get("RedrivePolicy")
         return self._urls
@@ -173,9 +163,9 @@ class Queues:
                 if failures:
                     say(f"{url} answers again")
                 failures = 0
-            except Exception as error:
+            except CallFailed as failed:
                 if not failures:
-                    cause = not_delivered(error, called=True, advice=_ADVICE).cause
+                    cause = _cause(failed).cause
                     say(f"warning: {url} cannot be asked: {cause}; trying on", Style.YELLOW)
                 time.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
                 failures += 1
@@ -200,22 +190,24 @@ class Queues:
                 self._see_to(Done(taken.receipt, Action.RETURN))
 
     def _receive(self, url: str, patience: int) -> Taken | None:
-        answer = self._sqs.receive_message(
-            QueueUrl=url,
-            MaxNumberOfMessages=1,
-            WaitTimeSeconds=patience,
-            VisibilityTimeout=VISIBILITY,
-            MessageSystemAttributeNames=["SentTimestamp"],
-        )
-        for message in answer.get("Messages", []):
-            sent = float(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
-            taken = Taken(
-                url, message["ReceiptHandle"], message["MessageId"], message["Body"], sent
+        def receive(sqs: Any) -> Taken | None:
+            answer = sqs.receive_message(
+                QueueUrl=url,
+                MaxNumberOfMessages=1,
+                WaitTimeSeconds=patience,
+                VisibilityTimeout=VISIBILITY,
+                MessageSystemAttributeNames=["SentTimestamp"],
             )
+            for got in answer.get("Messages", []):
+                sent = float(got.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
+                return Taken(url, got["ReceiptHandle"], got["MessageId"], got["Body"], sent)
+            return None
+
+        taken = self._sqs.ask(receive)
+        if taken:
             with self._lock:
                 self._under_way[taken.receipt] = taken
-            return taken
-        return None
+        return taken
 
     def _keep_invisible(self) -> None:
         while True:
@@ -237,7 +229,7 @@ class Queues:
             self._try(
                 taken,
                 "deleted",
-                lambda: self._sqs.delete_message(QueueUrl=taken.queue, ReceiptHandle=taken.receipt),
+                lambda sqs: sqs.delete_message(QueueUrl=taken.queue, ReceiptHandle=taken.receipt),
             )
 
     def _bury(self, taken: Taken, done: Done) -> bool:
@@ -250,10 +242,10 @@ class Queues:
             say(f"warning: message {taken.message_id} is left: its queue has no dead-letter queue")
             return False
 
-        def send() -> None:
+        def send(sqs: Any) -> None:
             _, _, _, _, account, name = arn.split(":")
-            url = self._sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-            self._sqs.send_message(
+            url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+            sqs.send_message(
                 QueueUrl=url["QueueUrl"],
                 MessageBody=taken.body,
                 MessageAttributes={
@@ -267,33 +259,35 @@ class Queues:
         self._try(
             taken,
             "kept invisible" if seconds == VISIBILITY else "given back",
-            lambda: self._sqs.change_message_visibility(
+            lambda sqs: sqs.change_message_visibility(
                 QueueUrl=taken.queue, ReceiptHandle=taken.receipt, VisibilityTimeout=seconds
             ),
         )
 
-    def _try(self, taken: Taken, what: str, call: Any) -> bool:
+    def _try(self, taken: Taken, what: str, call: Callable[[Any], object]) -> bool:
         try:
-            call()
-        except Exception as error:
-            cause = not_delivered(error, called=True, advice=_ADVICE).cause
+            self._sqs.ask(call)
+        except CallFailed as failed:
+            cause = _cause(failed).cause
             say(f"warning: message {taken.message_id} could not be {what}: {cause}", Style.YELLOW)
             return False
         return True
 
-    def _ask(self, queue: str, call: Any) -> Any:
+    def _asked(self, queue: str, operation: str, **parameters: Any) -> Any:
         try:
-            return call()
-        except Exception as error:
-            cause = not_delivered(error, called=True, advice=_ADVICE)
-            response = getattr(error, "response", {})
-            code = str(response.get("Error", {}).get("Code", ""))
-            lasts = cause.setup or "NonExistentQueue" in code or "QueueDoesNotExist" in code
-            lasts = lasts or "AccessDenied" in code
+            return self._sqs.ask(lambda sqs: getattr(sqs, operation)(**parameters))
+        except CallFailed as failed:
+            cause = _cause(failed)
+            lasts = cause.setup or any(part in failed.code for part in _LASTING)
             raise Problem(
                 ExitCode.SETUP if lasts else ExitCode.NOT_DELIVERED,
-                f"the queue {queue} cannot be used: {cause.cause}",
-            ) from error
+                f"the {f'queue {queue}' if failed.called else 'queues'} cannot be used: "
+                f"{cause.cause}",
+            ) from failed.error
+
+
+def _cause(failed: CallFailed) -> NotDelivered:
+    return not_delivered(failed.error, called=failed.called, advice=_ADVICE)
 
 
 def attend(queues: Queues, worker: Connection) -> None:

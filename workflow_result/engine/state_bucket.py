@@ -4,15 +4,15 @@ What fails here is not the order's fault, so it is a `Problem`: nothing was appl
 may be run again.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from workflow_result.account import Account
+from workflow_result.client import CallFailed, Client
 from workflow_result.problem import ExitCode, Problem
-from workflow_result.undelivered import ADVICE, is_stale, not_delivered
+from workflow_result.undelivered import ADVICE, not_delivered
 
 T = TypeVar("T")
 
@@ -43,10 +43,7 @@ class StateBucket:
 
     def __init__(self, name: str, account: Account) -> None:
         self.name = name
-        self._account = account
-        self._client: Any = None
-        self._sources: Any = None
-        self._lock = threading.Lock()
+        self._client = Client("s3", account)
 
     def get(self, key: str) -> Object | None:
         """Return what lies under `key`."""
@@ -101,45 +98,16 @@ class StateBucket:
 
     def _ask(self, call: Callable[[Any], T], absent: str = "") -> T | None:
         """Return what `call` does with a client; None for an error of a code that is `absent`."""
-        from botocore.exceptions import ClientError
-
-        called, code = False, ""
         try:
-            client, sources = self._ready(None)
-            called = True
-            try:
-                return call(client)
-            except ClientError as error:
-                if not is_stale(error.response["Error"]["Code"]):
-                    raise
-                return call(self._ready(sources)[0])
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-            missing = code != "NoSuchBucket" and {code, status} & set(absent.split())
-            if called and missing:
+            return self._client.ask(call)
+        except CallFailed as failed:
+            told = {failed.code, failed.status} - {""}
+            if failed.code != "NoSuchBucket" and told & set(absent.split()):
                 return None
-            raise self._problem(error, code, called=called) from error
-        except Exception as error:
-            raise self._problem(error, "", called=called) from error
-
-    def _problem(self, error: Exception, code: str, *, called: bool) -> Problem:
-        cause = not_delivered(error, called=called, advice=_ADVICE)
-        lasts = cause.setup or code in _LASTING
-        return Problem(
-            ExitCode.SETUP if lasts else ExitCode.NOT_DELIVERED,
-            f"the state bucket {self.name} cannot be used: {cause.cause}; nothing was applied",
-        )
-
-    def _ready(self, instead_of: Any) -> tuple[Any, Any]:
-        """Return a client whose credentials are good now, and where they come from."""
-        from workflow_result.engine.launch_role import settings
-
-        with self._lock:
-            if self._client is None or self._sources is instead_of is not None:
-                self._client, self._sources = self._account.client(
-                    "s3", self._account.region, None, settings("S3"), instead_of
-                )
-            client, sources = self._client, self._sources
-        self._account.within_patience(sources.fetch)
-        return client, sources
+            cause = not_delivered(failed.error, called=failed.called, advice=_ADVICE)
+            raise Problem(
+                ExitCode.SETUP
+                if cause.setup or failed.code in _LASTING
+                else ExitCode.NOT_DELIVERED,
+                f"the state bucket {self.name} cannot be used: {cause.cause}; nothing was applied",
+            ) from failed.error

@@ -118,7 +118,7 @@ class DynamoDBStore:
     def is_sure_of(self, key: Key) -> bool:
         """Whether half of its lease is left."""
         item, now = self._written[key], self._table.clock.now()
-        return self._is_own(item) and item.lease - now > self._lease / 2
+        return item.is_own and item.lease - now > self._lease / 2
 
     def is_lost(self) -> bool:
         """Whether another process has taken something over, or may by now."""
@@ -138,7 +138,7 @@ class DynamoDBStore:
                 return replace(record, work=replace(work, worker=None)), None
             return record, None
 
-        own = [key for key, item in self._written.items() if self._is_own(item)]
+        own = [key for key, item in self._written.items() if item.is_own]
         with suppress(JournalProblem):
             if own:
                 self.change(own, move)
@@ -150,7 +150,7 @@ class DynamoDBStore:
             known = self._written.get(key)
             # What this process works on is most likely as it has written it, and what was found
             # to be due as it is in the index; all else is new.
-            item = known if known and self._is_own(known) else self._due.pop(key, None)
+            item = known if known and known.is_own else self._due.pop(key, None)
             is_read = False
             for _ in range(ATTEMPTS):
                 old, now = item or Item(Record(key)), self._table.clock.now()
@@ -182,7 +182,7 @@ class DynamoDBStore:
         item = self._item(old, new, now)
         found = self._put(old, item)
         moved = clock.now() - now - (steady() - began)
-        if abs(moved) > ROUNDING and self._is_own(item):  # by a wrong clock until this answer
+        if abs(moved) > ROUNDING and item.is_own:  # by a wrong clock until this answer
             work = new.work
             if work and work.since == now:
                 new = replace(new, work=replace(work, since=now + moved))
@@ -190,7 +190,7 @@ class DynamoDBStore:
             found = self._put(old, item)
         if new.work and new.work.content is None and found:
             item = replace(item, record=found.record)
-        if self._is_own(item):
+        if item.is_own:
             self._renewed_at = began
         self._written[new.key] = item
         return item
@@ -281,16 +281,12 @@ class DynamoDBStore:
                 return
             parameters = parameters | {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
-    def _is_own(self, item: Item) -> bool:
-        work = item.record.work
-        return work is not None and work.worker == Worker.OWN
-
     # --- signs of life ----------------------------------------------------------------------
 
     def _run(self) -> Key | None:
         """What this process runs."""
         for key, item in list(self._written.items()):
-            if self._is_own(item) and item.record.work and item.record.work.state == State.RUNNING:
+            if item.is_own and item.record.work and item.record.work.state == State.RUNNING:
                 return key
         return None
 
@@ -298,7 +294,7 @@ class DynamoDBStore:
         while not self._closing.wait(self._lease / 10) and (key := self._run()):
             with self._turns[key], suppress(JournalProblem):
                 item = self._written[key]
-                if not self._is_own(item) or key != self._run():
+                if not item.is_own or key != self._run():
                     return
                 try:
                     self._write(item, item.record, self._table.clock.now())

@@ -56,6 +56,11 @@ class Item:
     owner: str | None = None
     lease: float = 0
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process works on it."""
+        return self.record.work is not None and self.record.work.worker == Worker.OWN
+
 
 def item_key(key: Key) -> dict[str, Any]:
     """Return the primary key of a record's item."""
