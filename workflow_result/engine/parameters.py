@@ -67,16 +67,16 @@ def definitions(parameters: Mapping[str, str], configuration: Configuration) -> 
 
 
 def _says_nothing(variable: Variable) -> bool:
-    """Whether an empty text leaves a variable to its default, and cannot be its value.
+    """Whether an empty text leaves a variable to its default.
 
     An empty text is what `parameter_parser` tells of a default that is null, or that is more
-    than a literal or arithmetic, and Service Catalog orders what it was told.
+    than a literal or arithmetic, and Service Catalog orders what it was told. Where the default is
+    null, it may be meant as a string.
     """
     default = variable.default
-    if default is ABSENT or not (default is None or isinstance(default, Expression)):
-        return False
-    kind = kind_of(default) if variable.kind is Kind.ANY else variable.kind
-    return kind not in (Kind.STRING, Kind.ANY)
+    if default is None:
+        return variable.kind not in (Kind.STRING, Kind.ANY)
+    return isinstance(default, Expression) and default is not ABSENT
 
 
 def _value(variable: Variable, text: str) -> Value:
