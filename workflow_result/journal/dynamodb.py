@@ -214,17 +214,16 @@ class DynamoDBStore:
         What stays as it is of the request is not sent again, and asked for where it is not known.
         """
         was, work = old.record.work, item.record.work
-        body = None
-        if keeps := bool(work and was and work.content == was.content):
-            pass
-        elif work and work.content is not None:
+        keeps, body = bool(work and was and work.content == was.content), None
+        if not keeps and work and work.content is not None:
             body = items.compressed(work.content)
             if len(body) > LARGEST:
                 raise _TooLarge(
                     f"the result of {item.record.key.record_id} has {len(body) // 1024} KB "
                     f"compressed, the journal {self._table} takes {LARGEST // 1024}"
                 )
-        update = items.update(items.written(item, self._margin, body), old.version, keeps)
+        written = items.written(item, self._table.clock.now(), self._margin, body)
+        update = items.update(written, old.version, keeps)
         wants_body = keeps and work and work.content is None and work.worker == Worker.OWN
         key = item.record.key
         try:

@@ -4,7 +4,7 @@
 one. The index `due` has the items that are not reported, by `destination` and by `due_at`, when
 they may have to be sent. Whoever works on one is its `owner` until `lease`. `body` holds the
 request, WorkflowToken and all; no index has it. `expires` is when DynamoDB may delete what was
-reported. Times are in seconds since 1970.
+reported, or struck off. Times are in seconds since 1970.
 """
 
 import zlib
@@ -27,7 +27,7 @@ from workflow_result.journal.record import (
 )
 
 KEEP_SECONDS = 90 * 24 * 60 * 60
-"""For how long it is known that a result was reported."""
+"""For how long it is known that a result was reported, or something struck off."""
 
 NEVER = 10**12
 """`due_at` of what `moves.claim` has nothing to do for: what waits, or was refused."""
@@ -136,7 +136,7 @@ def read(
     return Item(record, int(values["version"]), str(values.get("by", "")), by, lease)
 
 
-def written(item: Item, margin: float, body: bytes | None) -> dict[str, Any]:
+def written(item: Item, now: float, margin: float, body: bytes | None) -> dict[str, Any]:
     """Return the attributes of an item, without its key.
 
     `body` is that of its work, where it is to be written.
@@ -163,8 +163,8 @@ def written(item: Item, margin: float, body: bytes | None) -> dict[str, Any]:
         }
     if reported:
         values["reported"] = vars(reported) | {"since": _number(reported.since)}
-        if not work:
-            values["expires"] = int(reported.since) + KEEP_SECONDS
+    if not work:
+        values["expires"] = int(reported.since if reported else now) + KEEP_SECONDS
     return {
         name: _serialize(str(value) if isinstance(value, str) else value)
         for name, value in values.items()
