@@ -25,7 +25,7 @@ test: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests
 	@$(BIN)/python -m compileall -q workflow_result # the tests start it a thousand times
 	$(BIN)/python -m pytest
 
-test-engine: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests of the engine, which take some minutes
+test-engine: $(VENV)/.ready-dev $(MINISTACK)/.ready ## run the tests of the engine and with the AWS provider, which take some minutes
 	@# What a file of tests needs is made once; six of them wait for an installation at the same time.
 	$(BIN)/python -m pytest -n 6 --dist loadscope --no-loadscope-reorder tests/served
 

@@ -1,8 +1,8 @@
 # terraform init && terraform test
 #
 # What the table is, whom the policies let do what, and what is refused. The provider is a mock:
-# applying it for real, and what each refusal says, is for tests/test_terraform_journal.py. Each run
-# starts the provider anew, so what holds of the same variables is in one.
+# applying it for real, and what each refusal says, is for tests/served/test_terraform_journal.py.
+# Each run starts the provider anew, so what holds of the same variables is in one.
 
 mock_provider "aws" {
   mock_data "aws_region" {
