@@ -124,6 +124,25 @@ def test_resend_tells_metrics_that_cloudwatch_understands(
     assert (told["Reported"], told["Owed"], told["OldestOwed"]) == (1, 0, 0.0)
 
 
+def test_log_of_a_build_has_metrics_between_its_lines_for_people(
+    program: Program, sandbox: Sandbox
+) -> None:
+    build = {"CODEBUILD_BUILD_ID": "engine:8745a7a9"}
+    program("notify", stdin=REQUEST, **sandbox.environment)
+    summary, metrics = program("resend", **build, **sandbox.environment).lines
+    assert summary == "0 reported, 0 refused, 0 still owed"
+    assert json.loads(metrics)["Reported"] == 0
+
+
+def test_line_about_a_record_that_is_struck_off_names_it(
+    program: Program, sandbox: Sandbox
+) -> None:
+    away = {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    program("notify", stdin=REQUEST, **(sandbox.environment | away))
+    told = json.loads(program("forget", REQUEST["RecordId"], **JSON, **sandbox.environment).stderr)
+    assert told["record"] == REQUEST["RecordId"]
+
+
 def test_text_has_no_metrics(program: Program, sandbox: Sandbox) -> None:
     program("notify", stdin=REQUEST, **sandbox.environment)
     outcome = program("resend", **sandbox.environment)

@@ -47,6 +47,15 @@ def clean(text: str) -> str:
     return text.strip()
 
 
+def with_log(reason: str, url: str | None) -> str:
+    """Return the reason, as far as there is room for it, and in its last line where more is to be
+    read; as it is where there is no `url`."""
+    if not url:
+        return reason
+    line = cut(f"Log: {url}", MAX_LENGTH // 2)
+    return f"{cut(reason, MAX_LENGTH - len(line) - 1)}\n{line}"
+
+
 def _masked(text: str) -> str:
     # What stands in for a token is not looked into: it could be taken for a piece of one.
     parts = text.split(WORKFLOW_TOKEN)

@@ -95,8 +95,12 @@ def say(line: str, style: Style | None = None, end: str = "\n", event: Event | N
 
 
 def say_object(members: Mapping[str, object]) -> None:
-    """Write a JSON object to stderr, where WORKFLOW_RESULT_LOG is json; else nothing."""
-    if os.environ.get(LOG_VARIABLE) == "json":
+    """Write a JSON object to stderr where programs read that: where WORKFLOW_RESULT_LOG is json,
+    and in a build, whose log CloudWatch has. Else nothing.
+
+    https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html
+    """
+    if os.environ.get(LOG_VARIABLE) == "json" or os.environ.get("CODEBUILD_BUILD_ID"):
         import json
 
         with suppress(OSError, ValueError, AttributeError):
@@ -192,9 +196,21 @@ _in_every_line = False
 
 
 def name_record(record_id: str, operation: str, *, in_every_line: bool = False) -> None:
-    """Say, from now on, which record the lines are about: in JSON, and in every line if so told."""
+    """Say, from now on, which record the lines are about: in JSON, and `in_every_line` where other
+    processes write between them, on other records."""
     global _record_id, _operation, _in_every_line
     _record_id, _operation, _in_every_line = record_id, operation, in_every_line
+
+
+@contextmanager
+def about(record_id: str, operation: str = "") -> Iterator[None]:
+    """Say, meanwhile, which record the lines are about."""
+    before = _record_id, _operation
+    name_record(record_id, operation, in_every_line=_in_every_line)
+    try:
+        yield
+    finally:
+        name_record(*before, in_every_line=_in_every_line)
 
 
 def on_terminal() -> bool:
@@ -205,23 +221,26 @@ def on_terminal() -> bool:
         return False
 
 
-_over = ""
-"""What clears a line that the next one is written over."""
+_is_over = False
+"""Whether the next line is written over the last one of this process."""
 
 
 def _write(line: _Line) -> None:
-    global _over
+    global _is_over
     text, end = hide(printable(line.text)), line.end
     if os.environ.get(LOG_VARIABLE) == "json":
         text, end = _as_json(text, line), "\n"
     else:
         if _in_every_line and not text.startswith(_record_id):
             text = f"{_record_id}: {text}"
-        is_shown = on_terminal()
-        if line.style and is_shown and not os.environ.get("NO_COLOR"):
-            text = f"\x1b[{line.style}m{text}\x1b[0m"
-        text = _over + text
-        _over = "\x1b[K" if is_shown and end == "\r" else ""
+        if on_terminal():
+            is_last, _is_over = _is_over, end == "\r"
+            if _is_over:  # in one line of the terminal
+                text = text[: (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1]
+            if line.style and not os.environ.get("NO_COLOR"):
+                text = f"\x1b[{line.style}m{text}\x1b[0m"
+            # Beside other processes, it may be the line of one of them that is written over.
+            text = "\x1b[K" + text if is_last or _in_every_line else text
     with suppress(OSError, ValueError, AttributeError):  # gone, closed, or never opened
         sys.stderr.write(text + end)
         sys.stderr.flush()

@@ -3,7 +3,7 @@
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -14,7 +14,7 @@ from workflow_result.delivery import Delivery
 from workflow_result.journal import Journal
 from workflow_result.journal.record import Entry, State
 from workflow_result.pace import AT_MOST, Pace
-from workflow_result.problem import Event, ExitCode, say, say_traceback
+from workflow_result.problem import Event, ExitCode, about, say, say_traceback
 from workflow_result.reporting import DEFECT, put_back
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -33,6 +33,7 @@ def resend(
     *,
     progress: bool,
     is_over: Callable[[], bool] = lambda: False,
+    tell: Callable[[Mapping[str, float], Mapping[str, float]], None] = metrics.tell,
 ) -> ExitCode:
     """Send everything that is owed to the destination of `delivery`, in `region` or else in the
     region that it is meant for.
@@ -40,7 +41,8 @@ def resend(
     What is throttled is sent again, more slowly, and left owed where that does not end. So is what
     is left once `is_over` says so. `delivery` has to have been made for `AT_MOST` at once.
 
-    Says in one line what became of it; with `progress` also what happens meanwhile. Returns
+    Says in one line what became of it; with `progress` also what happens meanwhile. Has metrics
+    told, counts and seconds. Returns
     REFUSED where Service Catalog refused one, since that is told only once; else NOT_DELIVERED
     where one is still owed, else DONE.
     """
@@ -63,7 +65,7 @@ def resend(
         summary += f": {resending.causes[0]}; `pending` lists all"
     say(summary, event=Event.RESEND)
     counts, ages = metrics.of_journal(entries, time.time())
-    metrics.tell(counts | {"Reported": resending.reported}, ages)
+    tell(counts | {"Reported": resending.reported}, ages)
     if resending.refused:
         return ExitCode.REFUSED
     return ExitCode.NOT_DELIVERED if still_owed else ExitCode.DONE
@@ -246,16 +248,18 @@ class _Resending:
     def _not_reported(self, entry: Entry, error: NotDelivered) -> None:
         self.refused += put_back(self._journal, entry, error) is not None
         state = "refused" if error.refused else "not reported"
-        self._note(f"{entry.record_id}: {state}: {error.cause}", error.cause)
+        line = f"{entry.record_id}: {state}: {error.cause}"
+        self._note(entry.record_id, line, error.cause)
 
     def _keep(self, entry: Entry, cause: str) -> None:
         self._journal.keep(entry, cause)
-        self._note(f"{entry.record_id}: {cause}", cause)
+        self._note(entry.record_id, f"{entry.record_id}: {cause}", cause)
 
-    def _note(self, line: str, cause: str) -> None:
+    def _note(self, record_id: str, line: str, cause: str) -> None:
         self.causes.append(cause)
         if self._total is not None:
-            say(line)
+            with about(record_id):
+                say(line)
 
 
 def _free(entries: Iterable[Entry], destination: str) -> int:

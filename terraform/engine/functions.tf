@@ -9,7 +9,7 @@ locals {
       timeout     = 100
       memory      = 1024 # the artifact is unpacked and read
       storage     = 2560 # packed, and unpacked
-      environment = {}
+      environment = local.log_environment
     }
     start = {
       name        = "${local.name}-start"
@@ -31,10 +31,17 @@ locals {
     }
   }
 
-  function_environment = {
-    WORKFLOW_RESULT_JOURNAL       = module.journal.journal
-    WORKFLOW_RESULT_BUILD_PROJECT = local.name
-  }
+  # A function's log is for programs; that of a build is for people, unless var.environment says otherwise.
+  log_environment = { WORKFLOW_RESULT_LOG = "json" }
+
+  function_environment = merge(
+    local.log_environment,
+    {
+      WORKFLOW_RESULT_JOURNAL       = module.journal.journal
+      WORKFLOW_RESULT_BUILD_PROJECT = local.name
+    },
+    var.log_link ? { WORKFLOW_RESULT_LOG_LINK = "1" } : {},
+  )
 
   # Names, so that a function and its log group can be made in any order.
   function_log_groups = { for key, function in local.functions : key => "/aws/lambda/${function.name}" }
@@ -69,12 +76,8 @@ resource "aws_lambda_function" "this" {
     size = each.value.storage
   }
 
-  dynamic "environment" {
-    for_each = length(each.value.environment) > 0 ? [each.value.environment] : []
-
-    content {
-      variables = environment.value
-    }
+  environment {
+    variables = each.value.environment
   }
 
   # Whoever calls a function that may not log yet makes a log group that is kept for ever.

@@ -177,14 +177,14 @@ variable "vpc" {
 }
 
 variable "environment" {
-  description = "Environment variables of the builds, of Terraform and its providers too: HTTPS_PROXY and NO_PROXY for example. Everybody who may see the CodeBuild project sees them."
+  description = "Environment variables of the builds, of Terraform and its providers too: HTTPS_PROXY and NO_PROXY for example, or WORKFLOW_RESULT_LOG, json for logs that programs read. Everybody who may see the CodeBuild project sees them."
   type        = map(string)
   default     = {}
   nullable    = false
 
   validation {
-    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !can(regex("^(CODEBUILD|TERRAFORM|WORKFLOW_RESULT)_", name))])
-    error_message = "A variable's name has letters, digits and underscores, and begins neither with a digit nor with CODEBUILD_, TERRAFORM_ or WORKFLOW_RESULT_."
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && (name == "WORKFLOW_RESULT_LOG" || !can(regex("^(CODEBUILD|TERRAFORM|WORKFLOW_RESULT)_", name)))])
+    error_message = "A variable's name has letters, digits and underscores, and begins neither with a digit nor with CODEBUILD_, TERRAFORM_ or WORKFLOW_RESULT_ (but for WORKFLOW_RESULT_LOG)."
   }
 }
 

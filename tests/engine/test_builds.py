@@ -1,6 +1,7 @@
 """What becomes of orders and their builds, one case each; `test_builds_model` has all of them."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -215,6 +216,19 @@ class TestEvent:
         assert world.reason() == (
             "The build that carried out this order was stopped, so nothing was applied."
         )
+
+    @pytest.mark.parametrize("begins", [True, False])
+    def test_reason_ends_with_its_log_where_that_is_wanted(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, begins: bool
+    ) -> None:
+        world.take()
+        if begins:
+            world.begin("project:1", monkeypatch)
+        builds = world.builds()
+        builds.log_link = True
+        builds.ended(replace(ended(), log="https://example.com/log"))
+        assert world.reason().endswith("\nLog: https://example.com/log")
+        assert builds.reported == 1
 
     def test_result_that_is_not_taken_is_owed(
         self, world: World, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ from workflow_result.engine.message import Message
 from workflow_result.journal import Journal, dynamodb
 from workflow_result.journal.record import RETURN_SECONDS, Entry, State
 from workflow_result.journal.store import JournalProblem
+from workflow_result.journal.waiting import Waiting
 from workflow_result.problem import Problem
 from workflow_result.request import Request
 from workflow_result.resending import resend
@@ -281,11 +282,11 @@ class Orders(RuleBasedStateMachine):
     def begins(self, build: Simulated) -> None:
         build.state = "running"
         build.journal = self.journal(build.id)
-        body = build.journal.waiting(build.record, "aws")
-        if body is None:
+        _, content = build.journal.content(build.record, "aws")
+        if not isinstance(content, Waiting):
             build.state = "SUCCEEDED"
             return
-        message = messages.read(body)
+        message = messages.read(content.message.encode())
         assert isinstance(message, Message)
         run = build.journal.begin(message.result([], "died"), "aws", None)
         if not (run.own and run.state == State.RUNNING):

@@ -12,6 +12,7 @@ from workflow_result.account import Account
 from workflow_result.engine.codebuild import Build, CodeBuild, NotStarted, Phase, of_event
 
 MODEL = get_session().get_service_model("codebuild")
+LOG = "https://console.aws.amazon.com/cloudwatch/home?region=us-gov-west-1#logEvent:group=g"
 ARN = "arn:aws-us-gov:codebuild:us-gov-west-1:123456789012:build/engine:8745a7a9"
 
 
@@ -33,6 +34,7 @@ def event(status: str, *phases: tuple[str, str, str]) -> dict[str, Any]:
                 for kind, state, said in phases
             ]
             + [{"phase-type": "COMPLETED", "start-time": "Sep 1, 2017 4:14:21 PM"}],
+            "logs": {"group-name": "g", "stream-name": "rec-1/8745a7a9", "deep-link": LOG},
         },
     }
 
@@ -147,6 +149,7 @@ def test_answer_of_the_api_and_event_say_the_same() -> None:
             },
             {"phaseType": "COMPLETED"},
         ],
+        "logs": {"groupName": "g", "streamName": "rec-1/8745a7a9", "deepLink": LOG},
     }
     builds, _ = codebuild({"builds": [answer]})
     said = "COMMAND_EXECUTION_ERROR: exit status 1"

@@ -5,10 +5,11 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from typing import Any
 
 import pytest
-from conftest import MAIN, Sandbox, clean_environment
+from conftest import MAIN, ROOT, Sandbox, clean_environment
 from engine_cli import MESSAGE, Engine
 
 from workflow_result.engine import progress
@@ -114,6 +115,37 @@ def test_person_at_a_terminal_sees_one_line_written_over(engine: Engine, sandbox
     assert "  0 of 2 done; a for 0:00\r\x1b[K" in said
     assert "  1 of 2 done; b for 0:00\r\x1b[K" in said
     assert "Still creating" not in said
+
+
+TWO = """
+from workflow_result.problem import name_record, say
+name_record("rec-1", "update", in_every_line=True)
+say("word " * 50, end="\\r")
+"""
+OTHER = """
+from workflow_result.problem import name_record, say
+name_record("rec-2", "update", in_every_line=True)
+say("terraform plan")
+"""
+
+
+def test_beside_other_processes_a_line_is_written_over_by_whoever_comes_next() -> None:
+    """Its record in front, it fits in one line of the terminal."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 60))
+    for script in (TWO, OTHER):
+        subprocess.run(
+            [sys.executable, "-c", script],
+            stderr=theirs,
+            check=True,
+            cwd=ROOT,
+            env=clean_environment(ROOT, NO_COLOR="1"),
+        )
+    os.close(theirs)
+    over, line = os.read(ours, 4096).split(b"\r", 1)
+    os.close(ours)
+    assert over == b"\x1b[K" + (b"rec-1: " + b"word " * 50)[:59]
+    assert line == b"\x1b[Krec-2: terraform plan\r\n"
 
 
 def test_log_has_plain_lines(engine: Engine) -> None:

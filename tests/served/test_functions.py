@@ -20,6 +20,7 @@ from workflow_result.engine.message import Message
 from workflow_result.journal import Journal
 from workflow_result.journal.place import Table, open_journal
 from workflow_result.journal.record import Entry, State
+from workflow_result.journal.waiting import Waiting
 
 
 class Engine:
@@ -61,9 +62,9 @@ class Engine:
     def begin(self, record: str, number: int = 0, *, applies: bool) -> Entry:
         """Have a build begin its order, and then do nothing more."""
         with self.journal(self.codebuild.builds[number]["id"]) as journal:
-            body = journal.waiting(record, "sandbox")
-            assert body
-            message = messages.read(body)
+            _, content = journal.content(record, "sandbox")
+            assert isinstance(content, Waiting)
+            message = messages.read(content.message.encode())
             assert isinstance(message, Message)
             run = journal.begin(message.result([], "It died."), "sandbox", "us-east-1")
             assert run.own
@@ -337,7 +338,7 @@ class TestSchedule:
         assert (kinds["Namespace"], kinds["Dimensions"]) == ("WorkflowResult", [[]])
         units = {metric["Name"]: metric["Unit"] for metric in kinds["Metrics"]}
         assert units == {
-            **dict.fromkeys(("Owed", "Refused", "Running", "Waiting"), "Count"),
+            **dict.fromkeys(("Owed", "Refused", "Running", "Waiting", "Reported"), "Count"),
             **dict.fromkeys(("OldestOwed", "OldestRunning", "OldestWaiting"), "Seconds"),
         }
         assert (told["Waiting"], told["Owed"], told["OldestOwed"]) == ([2], [0], [0])

@@ -16,7 +16,7 @@ from workflow_result.cli.options import (
     journal_place,
 )
 from workflow_result.cli.output import print_line
-from workflow_result.problem import ExitCode, Problem, on_terminal, printable, say
+from workflow_result.problem import ExitCode, Problem, name_record, on_terminal, printable, say
 
 if TYPE_CHECKING:
     from workflow_result.account import Account
@@ -134,6 +134,7 @@ def forget(record_id: str, journal: str | None) -> None:
     Example:
       MAIN_PY forget rec-demo
     """
+    name_record(record_id, "")
     opened = _existing_journal(journal)
     try:
         entries = opened.forget(record_id) if opened else []

@@ -20,7 +20,7 @@ from workflow_result.cli.options import (
     journal_place,
 )
 from workflow_result.cli.output import print_line
-from workflow_result.problem import ExitCode, printable, say
+from workflow_result.problem import ExitCode, about, printable, say
 from workflow_result.secret import hide
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def _end(rescuing: "Rescue", findings: "list[Finding]") -> "list[Finding]":
         elif finding.seen:
             chosen.append(finding)
         else:
-            say(f"{finding.order.record_id}: left alone: {finding.to_do}")
+            with about(finding.order.record_id, finding.order.operation):
+                say(f"{finding.order.record_id}: left alone: {finding.to_do}")
     now = {finding.order.record_id: finding for finding in rescuing.end(chosen)}
     return [now.get(finding.order.record_id, finding) for finding in findings]
 

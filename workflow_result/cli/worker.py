@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ def worker(
     Example:
       MAIN_PY worker --state-bucket terraform-states
     """
+    from workflow_result import metrics
     from workflow_result.delivery import Delivery
     from workflow_result.engine.queues import Queues
     from workflow_result.engine.serving import serve
@@ -113,10 +115,12 @@ def worker(
         comes_again=record_id is None,
     )
     if record_id:
-        message = _waiting(record_id, open_journal(place, account), delivery.destination)
+        opened = open_journal(place, account)
+        message, since = _waiting(record_id, opened, delivery.destination)
         served = serve_order(message)
         if served.result:
             print_json(served.result)
+            metrics.tell({"Reported": 1}, {"SecondsToReport": max(time.time() - since, 0)})
         raise click.exceptions.Exit(served.exit_code)
 
     import boto3  # noqa: F401 - once, before there is a process for each order
@@ -146,17 +150,19 @@ def worker(
     raise click.exceptions.Exit(code)
 
 
-def _waiting(record_id: str, journal: "Journal", destination: str) -> bytes:
-    """Return the message of an order that waits in the journal.
+def _waiting(record_id: str, journal: "Journal", destination: str) -> tuple[bytes, float]:
+    """Return the message of an order that waits in the journal, and since when it does.
 
     Raises `Problem` where it does not (any more): NOT_DELIVERED, unless it was reported.
     """
+    from workflow_result.journal.waiting import Waiting
+
     try:
-        if message := journal.waiting(record_id, destination):
-            return message
-        entry = journal.look(record_id, destination)
+        entry, content = journal.content(record_id, destination)
     finally:
         journal.close()
+    if entry and isinstance(content, Waiting):
+        return content.message.encode(), entry.since
     state = entry.state if entry else "not in the journal"
     code = ExitCode.DONE if state == "reported" else ExitCode.NOT_DELIVERED
     raise Problem(code, f"{record_id}: does not wait for anybody, it is {state}; nothing was run")

@@ -13,12 +13,12 @@ from workflow_result.engine import message as messages
 from workflow_result.engine.codebuild import Build, CodeBuild, NotStarted
 from workflow_result.engine.message import Message, Unusable
 from workflow_result.engine.order import end_failed
-from workflow_result.failure_reason import fit
+from workflow_result.failure_reason import fit, with_log
 from workflow_result.journal import Journal
 from workflow_result.journal.record import Entry, State
 from workflow_result.journal.store import JournalProblem
 from workflow_result.journal.waiting import Waiting
-from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.problem import ExitCode, Problem, Style, about, say
 from workflow_result.reporting import Reporter
 from workflow_result.request import Draft, Request, check
 
@@ -47,7 +47,8 @@ class Builds:
     """Sees to orders in the `journal`, with builds of `codebuild`; reports through `delivery`.
 
     `time_left` says how many seconds are left for that, `now` what time it is, in seconds since
-    1970. Not for use from several threads.
+    1970. With `log_link` the last line of a reason names the build's log. Not for use from several
+    threads.
     """
 
     journal: Journal
@@ -55,8 +56,11 @@ class Builds:
     codebuild: CodeBuild
     time_left: Callable[[], float]
     now: Callable[[], float] = time.time
+    log_link: bool = False
     refused: int = 0
     """How many builds were refused, though there is room."""
+    reported: int = 0
+    """How many orders were reported FAILED."""
     _own: dict[str, tuple[Entry, Waiting]] = field(default_factory=dict)
     _no_room: str | None = None
     """Why no more builds are asked for."""
@@ -70,6 +74,10 @@ class Builds:
         again, or (INVALID) cannot be answered.
         """
         message = _read(body)
+        with about(_record_id(message)):
+            self._take(message, body)
+
+    def _take(self, message: Message | Unusable, body: str) -> None:
         if isinstance(message, Unusable):
             self._end(message)
             return
@@ -97,6 +105,10 @@ class Builds:
         """
         message = _read(body)
         record_id = _record_id(message)
+        with about(record_id):
+            self._dead_letter(message, record_id)
+
+    def _dead_letter(self, message: Message | Unusable, record_id: str) -> None:
         if entry := self.journal.look(record_id, self.delivery.destination):
             is_left = entry.state == State.OWED and entry.presumed and not entry.held
             if entry.state != State.DIED and not is_left:
@@ -120,14 +132,16 @@ class Builds:
                     if self._is_over():
                         break
                     if taken := self.journal.take(order):
-                        self._see_to(*taken)
+                        with about(order.record_id, order.operation):
+                            self._see_to(*taken)
         except JournalProblem as problem:
             say(f"warning: {problem.lines[0]}", Style.YELLOW)
             self.journal.wait_no_longer()
         for entry, waiting in self._own.values():
             self._is_over()
             try:
-                self._start(entry, waiting)
+                with about(entry.record_id, entry.operation):
+                    self._start(entry, waiting)
             except JournalProblem as problem:  # due again, once nobody claims it any more
                 say(f"warning: {problem.lines[0]}", Style.YELLOW)
         self._own.clear()
@@ -137,9 +151,12 @@ class Builds:
 
         Raises `JournalProblem`.
         """
-        if not (build.record and build.has_ended):
-            return
-        place = build.record, self.delivery.destination
+        if build.record and build.has_ended:
+            with about(build.record):
+                self._ended(build, build.record)
+
+    def _ended(self, build: Build, record_id: str) -> None:
+        place = record_id, self.delivery.destination
         before = self.journal.look(*place)
         self.journal.bury(build.id)
         entry, content = self.journal.content(*place)
@@ -148,15 +165,16 @@ class Builds:
         if entry.state == State.WAITING:
             its = isinstance(content, Waiting) and content.build in (None, build.id)
             if its and not build.found_no_room:  # else `start` finds it when it is due
-                self._fail(entry, content, _never_began(build))
+                self._fail(entry, content, self._never_began(build))
             return
         # What died before it applied was most likely its run, and nobody brings the message again.
         its = before.held or entry.state == State.DIED
         if its and not entry.held and isinstance(content, Request):
             if entry.state == State.DIED or entry.presumed:
-                content = _with_reason(content, _ended_early(build, entry))
+                content = _with_reason(content, self._ended_early(build, entry))
             try:
                 Reporter(lambda: self.journal, self.delivery).report(content)
+                self.reported += 1
             except Problem as problem:  # owed, or somebody else sees to it
                 _tell(problem)
 
@@ -182,7 +200,7 @@ class Builds:
                 self.journal.asked(entry, waiting.build)
                 return
             if build and not build.found_no_room:
-                self._fail(entry, waiting, _never_began(build))
+                self._fail(entry, waiting, self._never_began(build))
                 return
         self._start(entry, waiting)
 
@@ -197,7 +215,7 @@ class Builds:
             since = waiting.refused_since if waiting.refusals >= REFUSALS else None
             if error.refused and since is not None and self.now() - since >= REFUSED_SECONDS:
                 reason = f"The engine could not start a build for this order: {error.cause}."
-                self._fail(entry, waiting, f"{reason} Nothing was run. {_AGAIN}")
+                self._fail(entry, waiting, fit(f"{reason} Nothing was run. {_AGAIN}")[0])
                 return
             self.refused += error.refused
             kind = "error" if error.refused else "warning"
@@ -218,7 +236,7 @@ class Builds:
             return
         message = _read(content.message)
         if isinstance(message, Message):
-            message = Unusable(message.result([], fit(reason)[0]), ())
+            message = Unusable(message.result([], reason), ())
         try:
             self._end(message)
         except Problem as problem:  # it waits still, and is due again
@@ -232,11 +250,25 @@ class Builds:
         try:
             reporter = Reporter(lambda: self.journal, self.delivery)
             end_failed(message, reporter, of_waiting=of_waiting)
+            self.reported += 1
         except Problem as problem:
             _tell(problem)
             entry = self.journal.look(_record_id(message), self.delivery.destination)
             if entry is None or entry.state in (State.WAITING, State.DIED):
                 raise
+
+    def _never_began(self, build: Build) -> str:
+        return self._reason(
+            build, f"The build for this order {build.ending()}. Nothing was run. {_AGAIN}"
+        )
+
+    def _ended_early(self, build: Build, run: Entry) -> str:
+        came = "how far Terraform came is not known" if run.presumed else "nothing was applied"
+        text = f"The build that carried out this order {build.ending()}, so {came}."
+        return self._reason(build, text)
+
+    def _reason(self, build: Build, text: str) -> str:
+        return with_log(fit(text)[0], build.log if self.log_link else None)
 
 
 def _read(body: str) -> Message | Unusable:
@@ -250,18 +282,9 @@ def _record_id(message: Message | Unusable) -> str:
     return record_id
 
 
-def _never_began(build: Build) -> str:
-    return f"The build for this order {build.ending()}. Nothing was run. {_AGAIN}"
-
-
-def _ended_early(build: Build, run: Entry) -> str:
-    came = "how far Terraform came is not known" if run.presumed else "nothing was applied"
-    return f"The build that carried out this order {build.ending()}, so {came}."
-
-
 def _with_reason(request: Request, reason: str) -> Request:
     """The same result, for another reason."""
-    members = dict(request.members) | {"FailureReason": fit(reason)[0]}
+    members = dict(request.members) | {"FailureReason": reason}
     members.pop("IdempotencyToken")
     return check(Draft(members), request.operation)
 

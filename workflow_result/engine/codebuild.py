@@ -55,13 +55,15 @@ class Phase:
 class Build:
     """A build as CodeBuild tells of it: its id is `<project>:<uuid>`, as CODEBUILD_BUILD_ID has it.
 
-    `record` is what it was started for, or None; `status` is CodeBuild's buildStatus.
+    `record` is what it was started for, or None; `status` is CodeBuild's buildStatus, `log` the
+    address of its log in the console, or None.
     """
 
     id: str
     record: str | None
     status: str
     phases: tuple[Phase, ...]
+    log: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -158,7 +160,8 @@ def of_event(detail: Mapping[str, Any]) -> Build:
         for phase in more.get("phases", [])
     )
     build_id = detail["build-id"].rpartition(":build/")[2]
-    return Build(build_id, _record(variables), detail["build-status"], tuple(phases))
+    log = more.get("logs", {}).get("deep-link")
+    return Build(build_id, _record(variables), detail["build-status"], tuple(phases), log)
 
 
 def _of_api(build: Mapping[str, Any]) -> Build:
@@ -174,7 +177,8 @@ def _of_api(build: Mapping[str, Any]) -> Build:
         for phase in build.get("phases", [])
     )
     variables = build.get("environment", {}).get("environmentVariables", [])
-    return Build(build["id"], _record(variables), build["buildStatus"], tuple(phases))
+    log = build.get("logs", {}).get("deepLink")
+    return Build(build["id"], _record(variables), build["buildStatus"], tuple(phases), log)
 
 
 def _record(variables: Any) -> str | None:

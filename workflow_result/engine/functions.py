@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 from workflow_result.delivery import Delivery
 from workflow_result.journal.place import Table, open_journal, parse
 from workflow_result.pace import AT_MOST
-from workflow_result.problem import ExitCode, Problem, Style, defect, printable, say
+from workflow_result.problem import ExitCode, Problem, Style, about, defect, printable, say
 from workflow_result.secret import hide
 
 if TYPE_CHECKING:
     from workflow_result.engine.builds import Builds
+    from workflow_result.request import Request
 
 JOURNAL_VARIABLE = "WORKFLOW_RESULT_JOURNAL"
 PROJECT_VARIABLE = "WORKFLOW_RESULT_BUILD_PROJECT"
+LINK_VARIABLE = "WORKFLOW_RESULT_LOG_LINK"
+"""Set where reasons are to end with a link to the log of the build."""
 
 FOR_THE_REST = 30.0
 """Seconds that are left, once no more results are sent, for what else is due."""
@@ -93,7 +96,6 @@ def start(event: Event, context: Any) -> Any:
     with _builds(context, at_once=1) as builds:
         response = _each_message(event, context, builds.take)
         builds.start()
-        _tell_refused(builds)
     return response
 
 
@@ -112,8 +114,6 @@ def finish(event: Event, context: Any) -> Any:
         else:
             _deliver(builds)
             builds.start()
-            _tell_metrics(builds)
-        _tell_refused(builds)
     return None
 
 
@@ -125,9 +125,15 @@ def notify(event: Event, context: Any) -> None:
     one that the state machine tries again for, unless the result was refused for good.
     """
     from workflow_result.engine import notices
-    from workflow_result.reporting import Reporter
 
     request = notices.read(event, os.environ.get(notices.OPERATION_VARIABLE))
+    with about(request.members["RecordId"], request.operation):
+        _notify(request)
+
+
+def _notify(request: "Request") -> None:
+    from workflow_result.reporting import Reporter
+
     delivery = Delivery(None, None, None)
     journal = None
     if os.environ.get(JOURNAL_VARIABLE):
@@ -136,6 +142,7 @@ def notify(event: Event, context: Any) -> None:
     try:
         reporter.report(request)
         say(f"{request.members['RecordId']}: {request.members['Status']} is reported")
+        _tell({"Reported": 1}, {})
     except Problem as problem:
         if problem.exit_code != ExitCode.NOT_DELIVERED:
             raise
@@ -173,12 +180,17 @@ def _builds(context: Any, at_once: int) -> Iterator["Builds"]:
     delivery = _delivery(at_once)
     journal = open_journal(_table(), delivery.account)
     try:
-        yield Builds(
+        builds = Builds(
             journal,
             delivery,
             CodeBuild(project, delivery.account),
             lambda: context.get_remaining_time_in_millis() / 1000,
+            log_link=bool(os.environ.get(LINK_VARIABLE)),
         )
+        yield builds
+        # Where builds are refused somebody has to set something up.
+        counts = {"Reported": builds.reported, "BuildsRefused": builds.refused}
+        _tell({name: count for name, count in counts.items() if count}, {})
     finally:
         journal.close()
 
@@ -217,19 +229,8 @@ def _deliver(builds: "Builds") -> None:
         None,
         progress=False,
         is_over=lambda: builds.time_left() < FOR_THE_REST,
+        tell=_tell,
     )
-
-
-def _tell_refused(builds: "Builds") -> None:
-    """Tell how often a build was refused: somebody has to set something up."""
-    if builds.refused:
-        _tell({"BuildsRefused": builds.refused}, {})
-
-
-def _tell_metrics(builds: "Builds") -> None:
-    from workflow_result import metrics
-
-    _tell(*metrics.of_journal(builds.journal.pending(), builds.now()))
 
 
 def _tell(counts: Mapping[str, float], seconds: Mapping[str, float]) -> None:
@@ -243,4 +244,5 @@ def _tell(counts: Mapping[str, float], seconds: Mapping[str, float]) -> None:
     for values, unit in ((counts, MetricUnit.Count), (seconds, MetricUnit.Seconds)):
         for name, value in values.items():
             told.add_metric(name, unit, value)
-    told.flush_metrics()
+    if counts or seconds:
+        told.flush_metrics()

@@ -11,7 +11,7 @@ from workflow_result.engine.diagnostics import failure_reason
 from workflow_result.engine.message import Message, Unusable
 from workflow_result.engine.program import Failed
 from workflow_result.engine.terraform import HOST_DIED, Ending, Settings, TerraformRun
-from workflow_result.failure_reason import MAX_LENGTH, cut
+from workflow_result.failure_reason import with_log
 from workflow_result.problem import Event, ExitCode, Problem, Style, defect, say, saying_aside
 from workflow_result.reporting import Reporter
 from workflow_result.request import Request
@@ -84,7 +84,7 @@ def carry_out(
     nothing was applied, and it may be run again), or where the result was not delivered.
     """
     with _signals_kept(gives_back) as stop_requests, saying_aside():
-        if_it_dies = message.result([], _with_log(HOST_DIED, log_url))
+        if_it_dies = message.result([], with_log(HOST_DIED, log_url))
         if reported := _begin(if_it_dies, reporter, stop_requests.append):
             return reported
         # boto3 is loaded while Terraform runs, so that the report does not wait for it.
@@ -110,7 +110,7 @@ def carry_out(
             reporter.let_go()
             raise
         if ending.failure_reason:
-            ending.failure_reason = _with_log(ending.failure_reason, log_url)
+            ending.failure_reason = with_log(ending.failure_reason, log_url)
         request = _result(message, ending)
         line = f"{message.record_id}: reporting {request.members['Status']}"
         say(line, Style.BOLD, event=Event.REPORT)
@@ -141,14 +141,6 @@ def _ending(
         defect(error)
         reason = "The engine could not prepare the run: a defect of it. Nothing was applied."
         return Ending(failure_reason=reason, exit_code=ExitCode.DEFECT)
-
-
-def _with_log(reason: str, log_url: str | None) -> str:
-    """The reason, as far as there is room for it, and where more is to be read."""
-    if not log_url:
-        return reason
-    line = cut(f"Log: {log_url}", MAX_LENGTH // 2)
-    return f"{cut(reason, MAX_LENGTH - len(line) - 1)}\n{line}"
 
 
 def _result(message: Message, ending: Ending) -> Request:

@@ -1,6 +1,5 @@
 """How far an apply is, in one line that is written over again and again on a terminal."""
 
-import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -51,4 +50,4 @@ class Progress:
         text = f"  {self._done} of {self._total} done; {address} for {minutes}:{seconds:02}"
         if (others := len(self._under_way) - 1) > 0:
             text += f", and {others} more"
-        say(text[: shutil.get_terminal_size().columns - 1], end="\r")
+        say(text, end="\r")

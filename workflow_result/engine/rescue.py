@@ -26,7 +26,7 @@ from workflow_result.engine.findings import (
 )
 from workflow_result.journal import Journal
 from workflow_result.journal.record import Entry
-from workflow_result.problem import ExitCode, Problem, Style, say
+from workflow_result.problem import ExitCode, Problem, Style, about, say
 from workflow_result.reporting import Reporter
 from workflow_result.request import Request
 from workflow_result.undelivered import NotDelivered
@@ -159,6 +159,10 @@ class Rescue:
                     queue.give_back()
 
     def _end(self, old: Finding) -> Finding:
+        with about(old.order.record_id, old.order.operation):
+            return self._end_now(old)
+
+    def _end_now(self, old: Finding) -> Finding:
         order = old.order
         try:
             if self._catalogs[order.record_id].has_ended(order.record_id):

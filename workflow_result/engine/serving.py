@@ -9,7 +9,7 @@ from workflow_result.delivery import Delivery
 from workflow_result.engine import message as messages
 from workflow_result.engine.order import GivenBack, carry_out, end_failed
 from workflow_result.engine.workplace import EngineWorkplace, Facilities
-from workflow_result.failure_reason import fit
+from workflow_result.failure_reason import fit, with_log
 from workflow_result.journal import Journal
 from workflow_result.problem import ExitCode, Problem, name_record, say_problem
 from workflow_result.reporting import Reporter
@@ -80,7 +80,7 @@ def serve(
             return _ended(problem, Fate.OWED if reporter.is_owed else Fate.ELSEWHERE)
         is_kept = comes_again or reporter.applies or isinstance(problem, GivenBack)
         if isinstance(message, messages.Message) and not is_kept:
-            return _failed(message, problem, reporter)
+            return _failed(message, problem, reporter, log_url)
         return _ended(problem, Fate.UNSERVED)
     finally:
         reporter.close()
@@ -88,11 +88,14 @@ def serve(
     return Served(Fate.REPORTED, code, result)
 
 
-def _failed(message: messages.Message, problem: Problem, reporter: Reporter) -> Served:
+def _failed(
+    message: messages.Message, problem: Problem, reporter: Reporter, log_url: str | None
+) -> Served:
     """End an order for which nothing was applied, nor can be."""
     line = "; ".join(problem.lines)
     reason = f"The engine could not carry out this order: {line}. Nothing was applied; order again."
-    unusable = messages.Unusable(message.result([], fit(reason)[0]), problem.lines)
+    request = message.result([], with_log(fit(reason)[0], log_url))
+    unusable = messages.Unusable(request, problem.lines)
     try:
         members, _ = end_failed(unusable, reporter)
     except Problem as again:

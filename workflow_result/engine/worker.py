@@ -20,7 +20,16 @@ from types import FrameType
 from workflow_result import metrics
 from workflow_result.engine.queues import Action, Done, Emptied, Queues, Taken, attend
 from workflow_result.engine.serving import Fate, Served
-from workflow_result.problem import Event, ExitCode, Problem, Style, defect, say, say_problem
+from workflow_result.problem import (
+    Event,
+    ExitCode,
+    Problem,
+    Style,
+    defect,
+    name_record,
+    say,
+    say_problem,
+)
 
 RESEND_EVERY = 300.0
 """Seconds between two deliveries of what is owed."""
@@ -84,6 +93,7 @@ class Worker:
         """
         gc.enable()  # unlike the other commands, this one lives for weeks
         gc.freeze()  # what is loaded stays, in memory that forked processes share
+        name_record("", "", in_every_line=True)  # others write between its lines
         told, theirs = _forked.Pipe()
         self._told = told
         beside = self._fork(self._attend, theirs)

@@ -94,11 +94,6 @@ class Journal:
         move = partial(waiting.asked, order=order, build=build, cause=cause, refused=refused)
         return self._one(_key_of(order), move)
 
-    def waiting(self, record_id: str, destination: str) -> bytes | None:
-        """Return the operation message of an order that waits, or None where none does."""
-        _, content = self.content(record_id, destination)
-        return content.message.encode() if isinstance(content, Waiting) else None
-
     def bury(self, build: str) -> None:
         """Take what works in this build of CodeBuild for dead from now on: it has ended."""
         self._store.bury(build)

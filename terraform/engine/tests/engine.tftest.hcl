@@ -390,6 +390,14 @@ run "takes_what_it_is_given" {
   }
 
   assert {
+    condition = (
+      alltrue([for function in aws_lambda_function.this : function.environment[0].variables.WORKFLOW_RESULT_LOG == "json"])
+      && [for key, function in aws_lambda_function.this : key if lookup(function.environment[0].variables, "WORKFLOW_RESULT_LOG_LINK", null) != null] == ["finish", "start"]
+    )
+    error_message = "Functions must log for programs, and those that report must link to the log."
+  }
+
+  assert {
     condition     = alltrue([for role in aws_iam_role.this : role.permissions_boundary == var.permissions_boundary])
     error_message = "Each role must have the boundary."
   }
