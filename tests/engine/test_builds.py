@@ -18,6 +18,7 @@ from workflow_result.journal.record import LOOK_SECONDS, State
 from workflow_result.journal.store import JournalProblem
 from workflow_result.problem import ExitCode, Problem
 from workflow_result.request import Request
+from workflow_result.resending import resend
 from workflow_result.undelivered import NotDelivered
 
 EPOCH = 1_800_000_000.0
@@ -60,7 +61,7 @@ class World:
     def now(self) -> float:
         return EPOCH + self.table.time.now
 
-    def begin(self, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(self, build: str, monkeypatch: pytest.MonkeyPatch, *, applies: bool = False) -> None:
         """Have a build begin the order, and do no more."""
         monkeypatch.setenv("CODEBUILD_BUILD_ID", build)
         content = self.journal().content("rec-1", "aws")[1]
@@ -68,7 +69,9 @@ class World:
         journal = self.journal()
         request = module._read(BODY)
         assert isinstance(request, Message)
-        assert journal.begin(request.result([], "It died"), "aws", None).own
+        run = journal.begin(request.result([], "It died"), "aws", None)
+        assert run.own
+        assert not applies or journal.applying(run)
         monkeypatch.delenv("CODEBUILD_BUILD_ID")
 
     def start(self, record: str, token: str) -> str:
@@ -88,6 +91,9 @@ class World:
         if self.undelivered:
             raise self.undelivered
         self.results.append(request)
+
+    def connect(self, region: str | None = None) -> None:
+        """Nothing to do."""
 
     def state(self) -> State | None:
         entry = self.journal().look("rec-1", "aws")
@@ -298,6 +304,20 @@ class TestDeadLetter:
         assert world.state() == State.DIED
         world.builds().dead_letter(BODY)
         assert world.reason().startswith("The engine could not take this order from its queue")
+
+    def test_run_that_died_while_it_applied_keeps_its_reason(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of that it cannot be said that nothing was run."""
+        world.take()
+        world.begin("project:1", monkeypatch, applies=True)
+        world.table.time.now += 400
+        assert world.state() == State.OWED
+        world.builds().dead_letter(BODY)
+        world.table.world.run()
+        builds = world.builds()
+        resend(builds.journal, builds.delivery, None, progress=False)
+        assert world.reason() == "It died"
 
     def test_order_that_begins_to_wait_meanwhile_is_left_to_its_build(
         self, world: World, monkeypatch: pytest.MonkeyPatch

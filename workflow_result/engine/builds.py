@@ -109,11 +109,11 @@ class Builds:
             self._dead_letter(message, record_id)
 
     def _dead_letter(self, message: Message | Unusable, record_id: str) -> None:
-        if entry := self.journal.look(record_id, self.delivery.destination):
-            is_left = entry.state == State.OWED and entry.presumed and not entry.held
-            if entry.state != State.DIED and not is_left:
-                say(f"{record_id}: {entry.state}, its message in the dead-letter queue is nothing")
-                return
+        # The FAILED of a run that died while it applied is owed: it is delivered as it is.
+        entry = self.journal.look(record_id, self.delivery.destination)
+        if entry and entry.state != State.DIED:
+            say(f"{record_id}: {entry.state}, its message in the dead-letter queue is nothing")
+            return
         if isinstance(message, Message):
             message = Unusable(message.result([], NEVER_TAKEN), ())
         self._end(message, of_waiting=False)
