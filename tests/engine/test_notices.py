@@ -146,6 +146,10 @@ class TestReason:
     def test_long_one_is_cut(self) -> None:
         assert len(failed("E", "word " * 1000)) <= 2048
 
+    @pytest.mark.parametrize("opening", ["[", '{"a":'])
+    def test_one_that_is_nested_without_end_is_told_as_it_is(self, opening: str) -> None:
+        assert failed("E", opening * 6000).startswith(opening)
+
     def test_token_is_masked(self) -> None:
         assert UUID_TOKEN not in failed("E", f"the token is {UUID_TOKEN}")
 

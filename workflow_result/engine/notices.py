@@ -83,7 +83,7 @@ def _reason(event: Mapping[str, Any]) -> str:
     try:  # of a function that failed, Cause is the JSON text of its error
         told = json.loads(cause)
         cause = _text(told["errorMessage"]) or cause
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         pass
     return fit(cause)[0] or fit(error)[0] or _UNTOLD
 
