@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import pytest
 from conftest import UUID_TOKEN
-from quiet_table import QuietTable, quiet_table
+from quiet_table import QuietTable, a_result, quiet_table
 
+from workflow_result import pace
 from workflow_result.engine import builds as module
-from workflow_result.engine.builds import REFUSALS, REFUSED_SECONDS, Builds
+from workflow_result.engine import functions
+from workflow_result.engine.builds import ENOUGH, REFUSALS, REFUSED_SECONDS, Builds
 from workflow_result.engine.codebuild import Build, NotStarted, Phase
 from workflow_result.engine.message import Message
 from workflow_result.journal import Journal
@@ -292,6 +294,29 @@ class TestMessage:
             items["aws#rec-1"]["body"] = {"B": b"x"}
         world.builds().start()
         assert "error: rec-1: its message in the journal is damaged" in capsys.readouterr().err
+
+
+class TestOwed:
+    def test_there_is_time_for_builds_however_long_service_catalog_takes(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call lasts a minute at most."""
+        journal = world.journal()
+        for n in range(9):
+            journal.owe(a_result(record=f"rec-{n}"), "aws", None)
+        journal.close()
+        builds, left = world.builds(), [300.0]
+
+        def send(*_: object) -> None:
+            left[0] -= 60
+            raise NotDelivered("no answer", sent=True)
+
+        monkeypatch.setattr(pace, "START", 1)
+        monkeypatch.setattr(world, "send", send)
+        monkeypatch.setattr(builds, "time_left", lambda: left[0])
+        functions._deliver(builds)
+        assert left[0] < 300
+        assert left[0] > ENOUGH
 
 
 class TestDeadLetter:

@@ -25,8 +25,9 @@ PROJECT_VARIABLE = "WORKFLOW_RESULT_BUILD_PROJECT"
 LINK_VARIABLE = "WORKFLOW_RESULT_LOG_LINK"
 """Set where reasons are to end with a link to the log of the build."""
 
-FOR_THE_REST = 30.0
-"""Seconds that are left, once no more results are sent, for what else is due."""
+FOR_THE_REST = 90.0
+"""Seconds that are left when the last result is sent: a minute at most for the call, and half of
+one for what else is due."""
 
 Event = Mapping[str, Any]
 Handler = Callable[[Event, Any], Any]
