@@ -26,6 +26,12 @@ locals {
       description = "An order runs for longer than its build may: look at the builds of ${local.name} and, if none is at it, at the log of ${local.functions.finish.name}."
       missing     = "notBreaching"
     }
+    waiting-too-long = {
+      metric      = "OldestWaiting"
+      threshold   = (local.build_timeout + 15) * 60
+      description = "An order has been waiting for longer than a build may run: see the log of ${local.functions.finish.name} for why none is started, and the builds of ${local.name} for what is in its way."
+      missing     = "notBreaching"
+    }
   }
 
   page = "More: docs/engine.md of the engine's project."

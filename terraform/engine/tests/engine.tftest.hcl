@@ -299,8 +299,9 @@ run "tells_of_what_somebody_has_to_look_at" {
       Refused       = 0
       BuildsRefused = 0
       OldestRunning = 9900
+      OldestWaiting = 9900
     }
-    error_message = "There must be an alarm for a result that is owed or refused, for builds that are refused, and for an order that runs too long."
+    error_message = "There must be an alarm for a result that is owed or refused, for builds that are refused, and for an order that runs or waits too long."
   }
 
   assert {
