@@ -103,6 +103,14 @@ def test_build_gets_the_record_and_nothing_else() -> None:
             error("AccessDeniedException", "is not authorized to perform: codebuild:StartBuild"),
             True,
         ),
+        (
+            error(
+                "AccessDeniedException",
+                "is not authorized to perform: codebuild:StartBuild with an explicit deny in a "
+                "permissions boundary: arn:aws:iam::123456789012:policy/limits",
+            ),
+            True,
+        ),
         (error("ResourceNotFoundException", "Project cannot be found"), True),
         (error("InvalidInputException", "Invalid project source"), True),
     ],

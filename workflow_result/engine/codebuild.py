@@ -76,7 +76,7 @@ class Build:
         last = next((phase for phase in reversed(self.phases) if phase.status), None)
         if last is None or last.kind != "QUEUED":
             return False
-        return last.status == "TIMED_OUT" or bool(_BUSY.search(last.context))
+        return last.status == "TIMED_OUT" or _says_busy(last.context)
 
     def ending(self) -> str:
         """Return how it ended, in words that go on after "the build"."""
@@ -141,7 +141,12 @@ def _is_busy(error: Any) -> bool:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     said = response["Error"]
     text = f"{said['Code']}: {said.get('Message')}"
-    return is_throttled(response) or status >= 500 or bool(_BUSY.search(text))
+    return is_throttled(response) or status >= 500 or _says_busy(text)
+
+
+def _says_busy(text: str) -> bool:
+    # What a policy or a role is called, in its ARN, says nothing.
+    return bool(_BUSY.search(re.sub(r"arn:\S+", "", text)))
 
 
 def of_event(detail: Mapping[str, Any]) -> Build:
