@@ -17,7 +17,7 @@ locals {
     builds-refused = {
       metric      = "BuildsRefused"
       threshold   = 0
-      description = "CodeBuild refuses builds though there is room: see the log of ${local.functions.finish.name}. Orders are FAILED for that after an hour."
+      description = "CodeBuild refuses to start builds though there is room, or to tell of them: see the log of ${local.functions.finish.name}. Orders are FAILED for that after an hour."
       missing     = "notBreaching"
     }
     running-too-long = {

@@ -201,6 +201,18 @@ class TestBuildThatIsLookedFor:
         self.later(world)
         assert "was stopped" in world.reason()
 
+    def test_one_that_may_not_be_looked_for_is_told(
+        self, world: World, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world.take()
+        world.error = NotStarted("AccessDeniedException: no", refused=True)
+        world.table.time.now += LOOK_SECONDS
+        builds = world.builds()
+        builds.start()
+        assert builds.refused == 1
+        line = "error: rec-1 waits, its build cannot be looked for: AccessDeniedException: no"
+        assert line in capsys.readouterr().err
+
 
 class TestEvent:
     def test_one_that_found_no_room_fails_nothing(self, world: World) -> None:

@@ -58,7 +58,7 @@ class Builds:
     now: Callable[[], float] = time.time
     log_link: bool = False
     refused: int = 0
-    """How many builds were refused, though there is room."""
+    """How often CodeBuild refused to start a build, though there is room, or to tell of one."""
     reported: int = 0
     """How many orders were reported FAILED."""
     _own: dict[str, tuple[Entry, Waiting]] = field(default_factory=dict)
@@ -194,6 +194,7 @@ class Builds:
             try:
                 build = self.codebuild.look(waiting.build)
             except NotStarted as error:
+                self._tell_refusal(entry, "its build cannot be looked for", error)
                 self.journal.asked(entry, waiting.build, error.cause)
                 return
             if build and not build.has_ended:
@@ -217,16 +218,19 @@ class Builds:
                 reason = f"The engine could not start a build for this order: {error.cause}."
                 self._fail(entry, waiting, fit(f"{reason} Nothing was run. {_AGAIN}")[0])
                 return
-            self.refused += error.refused
-            kind = "error" if error.refused else "warning"
-            line = f"{kind}: {entry.record_id} waits, no build was started: {error.cause}"
-            say(line, Style.RED if error.refused else Style.YELLOW)
+            self._tell_refusal(entry, "no build was started", error)
             if not error.refused:
                 self._no_room = error.cause
             self.journal.asked(entry, cause=error.cause, refused=error.refused)
             return
         say(f"{entry.record_id}: {build} carries it out")
         self.journal.asked(entry, build)
+
+    def _tell_refusal(self, entry: Entry, what: str, error: NotStarted) -> None:
+        self.refused += error.refused
+        kind = "error" if error.refused else "warning"
+        line = f"{kind}: {entry.record_id} waits, {what}: {error.cause}"
+        say(line, Style.RED if error.refused else Style.YELLOW)
 
     # --- FAILED -----------------------------------------------------------------------------
 
