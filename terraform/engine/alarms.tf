@@ -93,6 +93,41 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   }
 }
 
+# A function that is never called has no errors: its mapping may be off, or may not use the queue's key.
+resource "aws_cloudwatch_metric_alarm" "not_taken" {
+  alarm_name          = "${local.name}-not-taken"
+  alarm_description   = "A message has been in an operation queue for 45 minutes, in which it is taken or becomes a dead letter: see whether Lambda may read the queues, and calls ${local.functions.start.name}. ${local.page}"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 45 * 60
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topic_arns
+  ok_actions          = var.alarm_topic_arns
+
+  metric_query {
+    id          = "oldest"
+    expression  = "MAX(METRICS())"
+    label       = "Seconds"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = aws_sqs_queue.operation
+
+    content {
+      id = lower(metric_query.key)
+
+      metric {
+        namespace   = "AWS/SQS"
+        metric_name = "ApproximateAgeOfOldestMessage"
+        dimensions  = { QueueName = metric_query.value.name }
+        period      = 300
+        stat        = "Maximum"
+      }
+    }
+  }
+}
+
 resource "aws_cloudwatch_metric_alarm" "function" {
   for_each = aws_lambda_function.this
 

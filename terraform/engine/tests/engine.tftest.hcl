@@ -305,13 +305,21 @@ run "tells_of_what_somebody_has_to_look_at" {
   }
 
   assert {
+    condition = (
+      { for query in aws_cloudwatch_metric_alarm.not_taken.metric_query : one(query.metric[*].dimensions).QueueName => one(query.metric[*].metric_name) if length(query.metric) > 0 }
+      == { for queue in aws_sqs_queue.operation : queue.name => "ApproximateAgeOfOldestMessage" }
+    )
+    error_message = "There must be an alarm for a message that nobody takes out of its queue."
+  }
+
+  assert {
     condition     = aws_cloudwatch_metric_alarm.journal["oldest-owed"].treat_missing_data == "breaching"
     error_message = "There must be an alarm where nothing is heard of the journal."
   }
 
   assert {
     condition = alltrue([
-      for alarm in concat(values(aws_cloudwatch_metric_alarm.journal), values(aws_cloudwatch_metric_alarm.function), [aws_cloudwatch_metric_alarm.dead_letters]) :
+      for alarm in concat(values(aws_cloudwatch_metric_alarm.journal), values(aws_cloudwatch_metric_alarm.function), [aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.not_taken]) :
       alarm.alarm_actions == var.alarm_topic_arns && alarm.ok_actions == var.alarm_topic_arns && strcontains(alarm.alarm_description, "docs/engine.md")
     ])
     error_message = "Each alarm must go to the topics, and say what to do."
