@@ -48,3 +48,8 @@ def tell(counts: Mapping[str, float], seconds: Mapping[str, float]) -> None:
             **seconds,
         }
     )
+
+
+def tell_reported(since: float) -> None:
+    """Tell in the log that an order was reported; it came at `since`, in seconds since 1970."""
+    tell({"Reported": 1}, {"SecondsToReport": max(time.time() - since, 0.0)})

@@ -126,6 +126,7 @@ def test_every_variable_and_output_is_on_the_page() -> None:
             ["arn:aws-us-gov:iam::*:role/a/*", "arn:aws-cn:iam::123456789012:role/b"],
         ),
         ("terraform_url", "file:///srv/terraform"),
+        ("environment", {"WORKFLOW_RESULT_LOG": "json"}),
         ("secrets", {"A": SECRET_ARN + ":key", "B": SECRET_ARN + ":key:AWSCURRENT:"}),
         ("secrets", {"A": "arn:aws:ssm:eu-central-1:123456789012:parameter/a/b.c"}),
         ("state_bucket", {"name": "states", "kms_key_arn": KEY_ARN}),

@@ -1,5 +1,6 @@
 """From the queues through the functions to builds: Lambda's event sources, and dead letters."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,16 @@ def test_order_goes_from_the_queue_to_the_report(line: Line) -> None:
     assert [o["OutputValue"] for o in record["RecordOutputs"]] == ["hello you"]
     until(lambda: line.station.left(line.queue) == 0)
     assert line.table.leftovers(TOKEN.encode()) == []
+
+
+def test_build_tells_how_long_its_order_took(line: Line) -> None:
+    line.connect("start", line.queue)
+    line.station.send(order())  # nothing was uploaded: FAILED
+    until(lambda: len(line.codebuild.started) == 1)
+    _, said = line.begin(0).communicate()
+    told = [json.loads(row) for row in said.splitlines() if row.startswith(b'{"_aws"')]
+    assert [metrics["Reported"] for metrics in told] == [1]
+    assert 0 <= told[0]["SecondsToReport"] < 120
 
 
 SLOW = """

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -120,7 +119,7 @@ def worker(
         served = serve_order(message)
         if served.result:
             print_json(served.result)
-            metrics.tell({"Reported": 1}, {"SecondsToReport": max(time.time() - since, 0)})
+            metrics.tell_reported(since)
         raise click.exceptions.Exit(served.exit_code)
 
     import boto3  # noqa: F401 - once, before there is a process for each order

@@ -222,8 +222,7 @@ class Worker:
         else:
             if served.result:
                 self._show(served.result)
-                took = max(time.time() - order.taken.sent_at, 0)
-                metrics.tell({"Reported": 1}, {"SecondsToReport": took})
+                metrics.tell_reported(order.taken.sent_at)
             self._tell(self._done(order.taken, served))
         if not self._is_ending:
             self._tell(1)
