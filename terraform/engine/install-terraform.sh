@@ -8,8 +8,8 @@ if [ "$found" != "Terraform v$TERRAFORM_VERSION" ]; then
   zip=downloads/terraform_${TERRAFORM_VERSION}_linux_amd64.zip
   right() { echo "$TERRAFORM_SHA256  $zip" | sha256sum --check --status 2>/dev/null; }
   mkdir -p downloads tools
-  right || curl --fail --silent --show-error --location --retry 3 --output "$zip" \
-    "$TERRAFORM_URL/$TERRAFORM_VERSION/${zip#downloads/}"
+  right || curl --fail --silent --show-error --location --retry 3 --connect-timeout 20 \
+    --speed-limit 1000 --speed-time 60 --output "$zip" "$TERRAFORM_URL/$TERRAFORM_VERSION/${zip#downloads/}"
   if ! right; then
     echo "$TERRAFORM_URL has another Terraform $TERRAFORM_VERSION: its SHA-256 is not $TERRAFORM_SHA256" >&2
     rm -f "$zip"

@@ -120,3 +120,14 @@ def test_a_mirror_that_has_none_is_named(build: Build) -> None:
     done = build.run()
     assert done.returncode != 0
     assert f"{VERSION}/{NAME}" in done.stderr
+
+
+def test_a_mirror_that_falls_silent_is_not_waited_for_without_end(build: Build) -> None:
+    """An order would wait with it, for as long as a build may last."""
+    curl = build.home / "image" / "curl"
+    curl.write_text('#!/bin/bash\necho "$@" >&2\nexit 28\n')
+    curl.chmod(0o755)
+    done = build.run()
+    assert done.returncode == 28
+    for option in ("--connect-timeout 20", "--speed-limit 1000 --speed-time 60"):
+        assert option in done.stderr
