@@ -78,6 +78,8 @@ class Simulated:
     why: str = ""
     noted: bool = False
     """Whether the function that has started it came to its end."""
+    token: str = ""
+    since: float = 0.0
     journal: Journal | None = None
     run: Entry | None = None
     message: Message | None = None
@@ -101,7 +103,7 @@ class Orders(RuleBasedStateMachine):
         self.dead: list[Letter] = []
         self.builds: list[Simulated] = []
         self.room = 2
-        self.refuses = False
+        self.refuses = self.answers_late = False
         self.refused = 0.0
         self.catalog_works = True
         self.numbers = itertools.count(1)
@@ -145,7 +147,7 @@ class Orders(RuleBasedStateMachine):
                 )
             )
             journal.close()
-            if not fault:
+            if not fault and not self.answers_late:
                 for build in self.builds[before:]:
                     build.noted = True
         except (Died, Problem):
@@ -180,13 +182,21 @@ class Orders(RuleBasedStateMachine):
             raise NotStarted("AccessDeniedException", refused=True)
         alive = [build for build in self.builds if build.state in ("queued", "running")]
         assert not any(build.noted and build.record == record for build in alive)
+        for build in self.builds:  # the same build for five minutes, whatever became of it
+            if build.token == token and self.time.now - build.since < 5 * MINUTE:
+                return build.id
         if len(alive) >= self.room:
             raise NotStarted("AccountLimitExceededException", refused=False)
         build = Simulated(f"project:{next(self.numbers)}", record)
+        build.token, build.since = token, self.time.now
         self.builds.append(build)
+        if self.answers_late:
+            raise NotStarted("Read timeout", refused=False)
         return build.id
 
     def look(self, build_id: str) -> Build | None:
+        if self.answers_late:
+            raise NotStarted("Read timeout", refused=False)
         return next((build.seen() for build in self.builds if build.id == build_id), None)
 
     # --- what happens -------------------------------------------------------------------------
@@ -364,6 +374,11 @@ class Orders(RuleBasedStateMachine):
     def codebuild_changes(self, room: int, refuses: bool) -> None:
         self.room, self.refuses = room, refuses
 
+    @rule(late=st.booleans())
+    def codebuild_answers_late(self, late: bool) -> None:
+        """What it was asked for it has done."""
+        self.answers_late = late
+
     @rule(works=st.booleans())
     def service_catalog_changes(self, works: bool) -> None:
         self.catalog_works = works
@@ -379,6 +394,7 @@ class Orders(RuleBasedStateMachine):
     def all_ends(self) -> None:
         """Everything works again: each order has ended by then, with one result."""
         self.room, self.refuses, self.catalog_works = 2, False, True
+        self.answers_late = False
         for _ in range(3 * len(self.orders) + 2 * int(RETURN_SECONDS / MINUTE)):
             for build in self.of("running"):
                 self.reports(build)
