@@ -307,6 +307,20 @@ class TestMessage:
         world.builds().start()
         assert "error: rec-1: its message in the journal is damaged" in capsys.readouterr().err
 
+    def test_one_that_cannot_be_read_any_more_keeps_no_other_from_its_build(
+        self, world: World
+    ) -> None:
+        message = module._read(BODY)
+        assert isinstance(message, Message)
+        journal = world.journal()
+        order = journal.wait(message.result([], "It died"), "aws", None, "poison")
+        journal.asked(order, "project:0")
+        world.known["project:0"] = ended(build="project:0")
+        world.table.time.now += LOOK_SECONDS
+        world.take(json.dumps(ORDER | {"recordId": "rec-2"}))
+        assert world.started == ["rec-2"]
+        assert world.state() == State.WAITING
+
 
 class TestOwed:
     def test_there_is_time_for_builds_however_long_service_catalog_takes(

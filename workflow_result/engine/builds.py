@@ -238,10 +238,10 @@ class Builds:
         """End an order that waits."""
         if not isinstance(content, Waiting):
             return
-        message = _read(content.message)
-        if isinstance(message, Message):
-            message = Unusable(message.result([], reason), ())
         try:
+            message = _read(content.message)
+            if isinstance(message, Message):
+                message = Unusable(message.result([], reason), ())
             self._end(message)
         except Problem as problem:  # it waits still, and is due again
             _tell(problem)
