@@ -417,6 +417,20 @@ class TestSecrets:
         assert "exit 1 # (sensitive value)" in engine.reason()
         assert "correct horse" not in engine.reason() + outcome.stderr
 
+    def test_token_of_a_registry_is_not_in_the_reason_of_a_failure(self, engine: Engine) -> None:
+        """Nor where a provisioner shows its environment."""
+        engine.configure(
+            """
+            resource "terraform_data" "a" {
+              provisioner "local-exec" { command = "env | grep TF_TOKEN; exit 1" }
+            }
+            """
+        )
+        outcome = engine.run(TF_TOKEN_app_terraform_io="aBcDeF.atlasv1.0123456789")
+        assert outcome.code == 1
+        assert "TF_TOKEN_app_terraform_io=(TF_TOKEN_app_terraform_io)" in engine.reason()
+        assert "aBcDeF" not in engine.reason() + outcome.stderr
+
     def test_token_is_nowhere_but_in_the_report(self, engine: Engine) -> None:
         """Not in arguments, environments, state, logs at TRACE or what is printed.
 

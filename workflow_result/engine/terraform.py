@@ -22,6 +22,7 @@ from workflow_result.engine.process import Stopper
 from workflow_result.engine.program import Failed, Program
 from workflow_result.problem import ExitCode, Problem, Style, defect, say
 from workflow_result.request import REQUEST_VARIABLE, TOKEN_VARIABLE
+from workflow_result.secret import keep_secret
 
 HOST_DIED = (
     "The engine's process ended before it could tell how Terraform did, so how far Terraform "
@@ -203,6 +204,10 @@ class TerraformRun:
         for_tags = tags.environment(
             self._message.tags | {TRACER_TAG: self._message.provisioned_product_id}
         )
+        # https://developer.hashicorp.com/terraform/cli/config/config-file#environment-variable-credentials
+        for name, value in self._inherited.items():
+            if name.startswith("TF_TOKEN_"):
+                keep_secret(value, f"({name})")
         own = (TOKEN_VARIABLE, REQUEST_VARIABLE)
         inherited = {name: value for name, value in self._inherited.items() if name not in own}
         return inherited | for_tags | {"TF_IN_AUTOMATION": "1"}
