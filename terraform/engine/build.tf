@@ -10,7 +10,7 @@ locals {
   # One shell runs them all (buildspec version 0.2), in the folder that the package is unpacked in.
   commands = {
     install = [
-      "export PATH=\"$PWD/tools:$PATH\" TF_PLUGIN_CACHE_DIR=\"$PWD/providers\"",
+      "export PATH=\"$PWD/tools:$PATH\" TF_PLUGIN_CACHE_DIR=\"$${TF_PLUGIN_CACHE_DIR:-$PWD/providers}\"",
       "mkdir -p providers",
       "bash install-terraform.sh",
     ]

@@ -66,10 +66,11 @@ def test_a_build_finds_its_commands_in_the_package(engine: InstalledEngine) -> N
     assert {"main.py", "install-terraform.sh"} <= set(names)
 
 
-def test_a_build_comes_to_its_program_with_the_terraform_that_was_asked_for(
-    engine: InstalledEngine, package: Path, tmp_path: Path
-) -> None:
-    """The buildspec's own commands, in one shell, with the project's environment."""
+def after_install(
+    engine: InstalledEngine, package: Path, tmp_path: Path, look: str, **given: str
+) -> tuple[list[str], str]:
+    """What `look` says behind the buildspec's own commands, in one shell, with the project's
+    environment and what is `given` besides; and which Terraform that asks for."""
     codebuild = engine.ministack.client("codebuild")
     (project,) = codebuild.batch_get_projects(names=["workflow-result"])["projects"]
     variables = {v["name"]: v["value"] for v in project["environment"]["environmentVariables"]}
@@ -83,18 +84,33 @@ def test_a_build_comes_to_its_program_with_the_terraform_that_was_asked_for(
     with zipfile.ZipFile(package) as archive:
         archive.extractall(tmp_path / "src")
     phases = yaml.safe_load(project["source"]["buildspec"])["phases"]
-    look = 'test -d "$TF_PLUGIN_CACHE_DIR" && python main.py --version && terraform version'
     done = subprocess.run(
         ["bash", "-ec", "\n".join([*phases["install"]["commands"], look])],
         capture_output=True,
         text=True,
         cwd=tmp_path / "src",
-        env=clean_environment(tmp_path, **variables) | {"PATH": f"{image}:/usr/bin:/bin"},
+        env=clean_environment(tmp_path, **(variables | given)) | {"PATH": f"{image}:/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr
-    program, terraform = done.stdout.splitlines()
+    return done.stdout.splitlines(), variables["TERRAFORM_VERSION"]
+
+
+def test_a_build_comes_to_its_program_with_the_terraform_that_was_asked_for(
+    engine: InstalledEngine, package: Path, tmp_path: Path
+) -> None:
+    look = 'test -d "$TF_PLUGIN_CACHE_DIR" && python main.py --version && terraform version'
+    (program, terraform), version = after_install(engine, package, tmp_path, look)
     assert program.startswith("workflow-result ")
-    assert terraform == f"Terraform v{variables['TERRAFORM_VERSION']}"
+    assert terraform == f"Terraform v{version}"
+
+
+def test_a_build_uses_the_provider_cache_that_its_environment_names(
+    engine: InstalledEngine, package: Path, tmp_path: Path
+) -> None:
+    """That of an image, which lies in a network without a way out."""
+    given = {"TF_PLUGIN_CACHE_DIR": "/srv/providers"}
+    said, _ = after_install(engine, package, tmp_path, "echo $TF_PLUGIN_CACHE_DIR", **given)
+    assert said == ["/srv/providers"]
 
 
 def test_queues_pass_on_what_is_not_handled(engine: InstalledEngine) -> None:

@@ -262,7 +262,7 @@ run "gives_a_build_all_but_the_order" {
       install = {
         runtime-versions = { python = "3.13" }
         commands = [
-          "export PATH=\"$PWD/tools:$PATH\" TF_PLUGIN_CACHE_DIR=\"$PWD/providers\"",
+          "export PATH=\"$PWD/tools:$PATH\" TF_PLUGIN_CACHE_DIR=\"$${TF_PLUGIN_CACHE_DIR:-$PWD/providers}\"",
           "mkdir -p providers",
           "bash install-terraform.sh",
         ]
@@ -439,7 +439,7 @@ run "takes_what_it_is_given" {
     condition = (
       yamldecode(aws_codebuild_project.this.source[0].buildspec).phases.install == {
         commands = [
-          "export PATH=\"$PWD/tools:$PATH\" TF_PLUGIN_CACHE_DIR=\"$PWD/providers\"",
+          "export PATH=\"$PWD/tools:$PATH\" TF_PLUGIN_CACHE_DIR=\"$${TF_PLUGIN_CACHE_DIR:-$PWD/providers}\"",
           "mkdir -p providers",
           "bash install-terraform.sh",
         ]
