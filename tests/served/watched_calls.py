@@ -4,7 +4,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -20,12 +20,16 @@ Call = tuple[str, str]
 
 @dataclass
 class Watched:
-    """A way to `upstream`; `calls` is what came along it, signed with this key if given."""
+    """A way to `upstream`; `calls` is what came along it, signed with this key if given.
+
+    What `is_denied` does not come that far.
+    """
 
     upstream: str
     key: str | None = None
     url: str = ""
     calls: set[Call] = field(default_factory=set)
+    is_denied: Callable[[Call], bool] = lambda _: False
 
     def note(self, method: str, path: str, headers: Message, body: bytes) -> None:
         if self.key is None or f"Credential={self.key}/" in headers.get("Authorization", ""):
@@ -67,6 +71,9 @@ def watched(upstream: str, key: str | None = None) -> Iterator[Watched]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             way.note(self.command, self.path, self.headers, body)
+            if way.is_denied(call(self.command, self.path, self.headers, body)):
+                self.answer(403, Message(), b"<Error><Code>AccessDenied</Code></Error>")
+                return
             request = urllib.request.Request(  # noqa: S310
                 upstream + self.path, body or None, dict(self.headers), method=self.command
             )

@@ -4,6 +4,7 @@ import errno
 import os
 import shlex
 import tempfile
+import time
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,17 @@ HOST_DIED = (
 PLANS = 3
 """How often at the most a run plans, where other runs change the state before it applies."""
 
+_NOT_SAVED = ("Failed to save state", "Failed to persist state to backend")
+"""Summaries of Terraform's errors where it leaves its state in a file, of the second one always."""
+
+_ERRORED = "errored.tfstate"
+"""That file, in the working directory."""
+
+_PAUSES = (0, 5, 15, 30, 60, 120)
+"""Seconds before each attempt to write that state."""
+
+_PUSH_TIME = 120
+"""Seconds that each attempt may take."""
 
 _LEAVE_OUT = ("-target", "-target-file", "-exclude", "-exclude-file")
 
@@ -82,7 +94,9 @@ class TerraformRun:
         self._is_terminate = message.operation == "terminate"
         self._lock_timeout = f"-lock-timeout={settings.lock_timeout}s"
         self._before_apply = before_apply
+        self._stop_requests = stop_requests
         self._stopper = Stopper(stop_requests, settings.timeout)
+        self._watch = settings.watch
         self._program = Program(settings.program, settings.directory, self._stopper, settings.watch)
         self._inherited = os.environ if settings.environment is None else settings.environment
 
@@ -142,9 +156,16 @@ class TerraformRun:
                 program.step("apply", self._lock_timeout, *again, f"/dev/fd/{plan}")
                 break
             except Failed:
-                if attempt == PLANS or not program.is_stale():
+                is_saved = self._has_saved_late()
+                if is_saved and not (program.events.errors or self._stopper.by):
+                    why = "the state is written by now"
+                elif program.is_stale():
+                    why = "another run has changed the state since the plan"
+                else:
                     raise
-                say("another run has changed the state since the plan: once more", Style.YELLOW)
+                if attempt == PLANS:
+                    raise
+                say(f"{why}: once more", Style.YELLOW)
                 program.events.errors.clear()
         try:
             return as_reported(program.events.outputs, declared.descriptions, self._message.token)
@@ -180,6 +201,40 @@ class TerraformRun:
         elif self._program.events.removes == "0":
             say("warning: nothing was found that could be destroyed", Style.YELLOW)
         self._program.raise_if_stopped("plan")
+
+    def _has_saved_late(self) -> bool:
+        """Whether apply could not write its state, and that has been made good: else nobody knew
+        what there is, and a terminate would find nothing to destroy.
+
+        https://developer.hashicorp.com/terraform/cli/commands/state/push
+        """
+        program = self._program
+        errors = program.events.errors
+        if all(error.summary != _NOT_SAVED[1] for error in errors):
+            return False
+        file = program.directory / _ERRORED
+        for pause in _PAUSES:
+            if not self._has_waited(pause):
+                break
+            say("writing the state again", Style.YELLOW)
+            pusher = Stopper(self._stop_requests, _PUSH_TIME)
+            push = Program(program.path, program.directory, pusher, self._watch)
+            options = [self._lock_timeout, file.name]
+            code, _ = push.ask("state", "push", *options, environment=program.environment)
+            if code == 0:
+                file.unlink(missing_ok=True)
+                errors[:] = [error for error in errors if error.summary not in _NOT_SAVED]
+                return True
+        return False
+
+    def _has_waited(self, seconds: float) -> bool:
+        """Whether nothing has asked meanwhile that the run stops."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._stopper.is_due():
+                return False
+            time.sleep(0.2)
+        return True
 
     def _definitions(self, declared: Configuration) -> parameters.Definitions:
         """Return what Terraform gets as variables; keep secret what nobody may read of them."""
