@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ministack_server import Ministack
 from served_cli import HELLO, Station, order, packed
-from test_orders import STATE
+from test_orders import STATE, status_and_reason
 from watched_calls import Call, watched
 
 SIGNALS = """
@@ -49,3 +49,21 @@ def test_state_that_was_not_taken_at_first_is_written_and_the_order_goes_on(
     _, _, stderr = station.work()
     assert station.sandbox.status("rec-2") == "SUCCEEDED"
     assert "2 destroyed" in stderr
+
+
+def test_terminate_fails_where_terraform_was_at_work_and_has_left_no_state(
+    station: Station,
+) -> None:
+    """Nothing would be found to destroy, whatever is there."""
+    station.upload("v1", packed(main_tf=HELLO))
+    station.send(order())
+    killed = station.program('[ "$1" = apply ] && kill -KILL $$; exec terraform "$@"')
+    station.work("--terraform", killed)
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-2"))
+    assert status_and_reason(station, "rec-2") == (
+        "FAILED",
+        f"There is no state {STATE} in the engine's state bucket, though Terraform was at work: "
+        "what it has made is not known. Where its resources are gone, or are to stay, an "
+        "administrator can terminate it with the option to ignore errors (IgnoreErrors), which "
+        "leaves them alone.",
+    )

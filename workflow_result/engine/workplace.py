@@ -25,6 +25,11 @@ _OVERRIDE = "~engine_override.tf.json"
 """Terraform merges override files in the order of their names, and the last one has its way
 (https://developer.hashicorp.com/terraform/language/files/override)."""
 
+_WAY_OUT = (
+    "Where its resources are gone, or are to stay, an administrator can terminate it with the "
+    "option to ignore errors (IgnoreErrors), which leaves them alone"
+)
+
 _OF_ONE_ORDER = ("TF_DATA_DIR", "TF_WORKSPACE")
 """Variables by which orders would share what is each one's own."""
 
@@ -105,9 +110,7 @@ class EngineWorkplace:
         elif not (product.was_seen() or product.has_state()):
             raise Failed(
                 f"This engine has never seen the product: there is no {key} in its state bucket "
-                f"{have.bucket}. Where its resources are gone, or are to stay, an administrator "
-                "can terminate it with the option to ignore errors (IgnoreErrors), which leaves "
-                "them alone"
+                f"{have.bucket}. {_WAY_OUT}"
             )
         folder = Path(tempfile.mkdtemp(prefix="order-"))
         guard = Guard(folder, have.grace)
@@ -129,10 +132,15 @@ class EngineWorkplace:
         lock.take(have.lock_timeout, stop_requests)
         stack.callback(lock.release)
         if is_terminate:
-            parameters = product.fetch(content)
+            parameters, has_state = product.fetch(content), product.has_state()
+            if parameters is not None and not has_state:  # Terraform writes one whatever happens
+                raise Failed(
+                    f"There is no state {key} in the engine's state bucket, though Terraform was "
+                    f"at work: what it has made is not known. {_WAY_OUT}"
+                )
             if parameters is not None:
                 message = replace(message, parameters=parameters)
-            elif product.has_state():  # of an engine that kept no artifacts
+            elif has_state:  # of an engine that kept no artifacts
                 configuration.mkdir(parents=True)
             else:
                 say("it was never applied: there is nothing to destroy", Style.BOLD)
