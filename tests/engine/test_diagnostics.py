@@ -105,6 +105,12 @@ def test_without_an_error_the_last_lines_are_told() -> None:
     assert len(reason) <= MAX_LENGTH
 
 
+def test_headline_that_is_all_there_is_has_all_the_room() -> None:
+    """What to do stands at its end."""
+    headline = "The artifact could not be fetched: AccessDenied: " + "word " * 300 + "What to do"
+    assert failure_reason(headline, [], ["\x1b"]) == f"{headline}."
+
+
 def test_nothing_said_is_the_headline_alone() -> None:
     assert failure_reason("terraform was not found", [], []) == "terraform was not found."
 

@@ -61,7 +61,8 @@ def failure_reason(
     printed otherwise, which count only where there is no error. `more_errors` is how many there
     were beside `errors`.
     """
-    headline = cut(clean(headline), _MAX_HEADLINE)
+    is_all = not (errors or any(map(clean, said)))
+    headline = cut(clean(headline), MAX_LENGTH - 1 if is_all else _MAX_HEADLINE)
     errors = list(
         dict.fromkeys(
             TerraformError(*(clean(t) for t in (e.summary, e.detail, e.address, e.place)))
@@ -75,7 +76,7 @@ def failure_reason(
         body = cut("\n".join(text for text in (errors[0].head(room), errors[0].rest) if text), room)
     else:
         body = _last_lines([clean(line) for line in said], room)
-    return f"{headline}:\n{body}" if body else f"{headline}."
+    return f"{headline}:\n{body}" if body else f"{headline.removesuffix('.')}."
 
 
 def _many(errors: list[TerraformError], room: int, more: int) -> str:
