@@ -217,6 +217,14 @@ def test_set_up_that_is_wrong_is_told_before_an_order_is_taken(
     assert station.left(station.queues["PROVISION_PRODUCT"]) == 1
 
 
+def test_state_bucket_that_is_not_there_ends_no_product(station: Station) -> None:
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT"))
+    code, _, stderr = station.work("--state-bucket", "nope")
+    assert (code, station.sandbox.calls()) == (78, [])
+    assert "rec-1: the state bucket nope cannot be used: NoSuchBucket" in stderr
+    assert station.left(station.queues["TERMINATE_PROVISIONED_PRODUCT"]) == 1
+
+
 def lock(station: Station) -> dict[str, str] | None:
     try:
         found = station.s3.get_object(Bucket=station.state, Key=f"{STATE}.tflock")

@@ -4,6 +4,7 @@ What fails here is not the order's fault, so it is a `Problem`: nothing was appl
 may be run again.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from workflow_result.problem import ExitCode, Problem
 from workflow_result.undelivered import ADVICE, not_delivered
 
 T = TypeVar("T")
+
+_CHUNK = 2**20
 
 _ADVICE = ADVICE | {
     "NoSuchBucket": "check --state-bucket, and the region",
@@ -56,8 +59,13 @@ class StateBucket:
 
     def has(self, key: str) -> bool:
         """Whether there is anything under `key`."""
-        found = self._ask(lambda s3: s3.head_object(Bucket=self.name, Key=key), absent="404")
-        return found is not None
+
+        def has(s3: Any) -> bool:
+            # HEAD would not tell a missing key from a missing bucket: its answers have no body.
+            s3.get_object(Bucket=self.name, Key=key)["Body"].close()
+            return True
+
+        return bool(self._ask(has, absent="NoSuchKey"))
 
     def put(
         self, key: str, body: bytes, *, if_absent: bool = False, instead_of: str | None = None
@@ -91,10 +99,12 @@ class StateBucket:
         """Write what lies under `key` to a file; whether there was anything."""
 
         def download(s3: Any) -> bool:
-            s3.download_file(self.name, key, str(file))
+            answer = s3.get_object(Bucket=self.name, Key=key)
+            with file.open("wb") as to:
+                shutil.copyfileobj(answer["Body"], to, _CHUNK)
             return True
 
-        return bool(self._ask(download, absent="404"))
+        return bool(self._ask(download, absent="NoSuchKey"))
 
     def _ask(self, call: Callable[[Any], T], absent: str = "") -> T | None:
         """Return what `call` does with a client; None for an error of a code that is `absent`."""
