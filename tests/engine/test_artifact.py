@@ -428,6 +428,22 @@ def test_path_that_is_none(path: str, tmp_path: Path) -> None:
     assert str(error.value) == f"The path of the artifact is not s3://BUCKET/KEY: {path}"
 
 
+def test_what_was_within_the_limits_is_unpacked_again_with_what_is_kept_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the product could be made, and never be ended."""
+    monkeypatch.setattr(artifact, "MOST_MEMBERS", 2)
+    monkeypatch.setattr(artifact, "MOST_BYTES", 10240)
+    place = tmp_path / "product"
+    place.mkdir()
+    deepest = "a/" * 99 + "x"
+    unpacked(packed(FILE, ("file", deepest, "")), place)
+    (place / "parameters.json").write_text("[]")
+    pack(place, tmp_path / "kept.tar.gz")
+    unpack(tmp_path / "kept.tar.gz", tmp_path / "again", "It", is_own=True)
+    assert tree(tmp_path / "again") == tree(place)
+
+
 def test_pack_leaves_out_what_init_has_fetched(tmp_path: Path) -> None:
     for name in ("a/.terraform/b", "a/.terraform.lock.hcl", "a/c"):
         (tmp_path / "from" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
 """The artifact of a product: fetched with the launch role, and unpacked so that it does no harm."""
 
 import gzip
+import itertools
 import os
 import re
 import shutil
 import stat
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,28 +62,29 @@ def fetch(s3: Any, path: str, folder: Path, reader: str = "the launch role") -> 
     _check_configuration(folder, name)
 
 
-def unpack(archive: Path, folder: Path, name: str) -> None:
+def unpack(archive: Path, folder: Path, name: str, *, is_own: bool = False) -> None:
     """Unpack a tar.gz archive, told of as `name`, to `folder`, which is made.
 
+    One that `is_own`, by `pack`, has no limits: it holds what was within them, and something more.
     What a run of Terraform in it has left (.terraform, terraform.tfstate*) is left out. Raises
     `Unfit` where it is no archive, is too large, or has anything but files, folders and links that
     stay inside.
     """
     folder.mkdir()
     with gzip.open(archive) as stream:
-        unpacking: Any = _Unpacking(stream, folder, name)
+        unpacking: Any = _Unpacking(stream, folder, name, is_own)
         with unpacking.reading():
             tar: Any = tarfile.open(fileobj=unpacking, mode="r|")  # noqa: SIM115 - it holds nothing
-        for _ in range(MOST_MEMBERS + 1):
+        for number in itertools.count(1):
             with unpacking.reading():
                 member = tar.next()
             if member is None:
                 break
+            if number > MOST_MEMBERS and not is_own:
+                raise Unfit(f"{name} has more than {MOST_MEMBERS:,} files.")
             tar.members.clear()  # what headers have would pile up in memory
             unpacking.extract(tar, member)
-        else:
-            raise Unfit(f"{name} has more than {MOST_MEMBERS:,} files.")
-        with unpacking.reading(MOST_BYTES):  # to its end, where its checksum is
+        with unpacking.reading(unpacking.most_bytes):  # to its end, where its checksum is
             while unpacking.read(_CHUNK):
                 pass
     for link in _links(folder):
@@ -125,13 +128,17 @@ def _download(s3: Any, bucket: str, key: str, archive: Path, name: str, reader: 
 class _Unpacking:
     """An archive that is unpacked: what tarfile reads, and where it is written, within limits."""
 
-    def __init__(self, stream: BinaryIO | gzip.GzipFile, folder: Path, name: str) -> None:
+    def __init__(
+        self, stream: BinaryIO | gzip.GzipFile, folder: Path, name: str, is_own: bool
+    ) -> None:
         self._stream = stream
         self._folder = folder
         self._name = name
         self._folders: set[PurePosixPath] = set()  # they stay: nothing takes a folder's place
-        self._left = self._in_header = MOST_BYTES
-        self._to_write = MOST_BYTES  # apart: the holes of a sparse file are in no archive
+        self.most_bytes = sys.maxsize if is_own else MOST_BYTES
+        self._most_parts = sys.maxsize if is_own else _MOST_PARTS
+        self._left = self._in_header = self.most_bytes
+        self._to_write = self.most_bytes  # apart: the holes of a sparse file are in no archive
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, as tarfile wants it."""
@@ -163,7 +170,7 @@ class _Unpacking:
         if len(member.name) > _MOST_NAME:
             raise Unfit(f"{name} has a file whose name is too long: {member.name[:100]}…")
         path = PurePosixPath(member.name)
-        if len(path.parts) > _MOST_PARTS:
+        if len(path.parts) > self._most_parts:
             raise Unfit(f"{name} has a file in too many folders: {member.name[:100]}…")
         if path.is_absolute() or ".." in path.parts or "\0" in member.name:
             raise Unfit(f"{name} has a file that leads outside: {member.name}")
@@ -219,7 +226,7 @@ class _Unpacking:
         content = tar.extractfile(member)
         assert content
         while True:
-            with self.reading(MOST_BYTES):
+            with self.reading(self.most_bytes):
                 chunk = content.read(_CHUNK)
             if not chunk:
                 return

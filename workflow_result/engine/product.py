@@ -57,7 +57,7 @@ class Product:
         if not self._bucket.download(self._archive, archive):
             return None
         name = f"The artifact kept as {self._archive}"
-        artifact.unpack(archive, folder, name)
+        artifact.unpack(archive, folder, name, is_own=True)
         archive.unlink()
         try:
             pairs = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
