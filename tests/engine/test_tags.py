@@ -154,6 +154,62 @@ def test_tracer_tag_that_the_artifact_sets_is_failed(engine: Engine, where: str)
     )
 
 
+def test_tracer_tag_that_a_parameter_sets_is_seen_in_the_plan(engine: Engine) -> None:
+    variable = 'variable "tags" {\n  type = map(string)\n}\n'
+    resource = 'resource "aws_s3_bucket" "b" {\n  tags = var.tags\n}\n'
+    engine.configure(AWS + OFFLINE + variable + resource)
+    parameters = [{"key": "tags", "value": json.dumps({TRACER["Key"]: "forged"})}]
+    settings = cli_config(engine, provider_mirror("hashicorp/aws"))
+    outcome = engine.run(message=MESSAGE | {"parameters": parameters}, **settings)
+    assert outcome.code == 1
+    assert engine.reason() == (
+        f"The order's parameters set the tag {TRACER['Key']} of aws_s3_bucket.b, by which Service "
+        "Catalog would not find the product."
+    )
+    assert "terraform apply" not in outcome.lines
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        'keys = ["a", "KEY"]',
+        'key_prefixes = ["aws:", "SERVICE_CATALOG_"]',
+    ],
+)
+@pytest.mark.parametrize("form", ["HCL", "JSON"])
+def test_tracer_tag_that_the_artifact_has_ignored_is_failed(
+    engine: Engine, ignored: str, form: str
+) -> None:
+    """The provider leaves it out then, and its plan may not tell."""
+    ignored = ignored.replace("KEY", TRACER["Key"])
+    engine.configure(ONE_RESOURCE)
+    if form == "HCL":
+        engine.configure(f'{ONE_RESOURCE}provider "aws" {{\n  ignore_tags {{\n{ignored}\n}}\n}}\n')
+    else:
+        name, _, value = ignored.partition(" = ")
+        provider = {"provider": {"aws": {"ignore_tags": {name: json.loads(value)}}}}
+        (engine.directory / "aws.tf.json").write_text(json.dumps(provider))
+    assert engine.run().code == 1
+    assert engine.reason() == (
+        f"The artifact has the tag {TRACER['Key']} ignored, by which Service Catalog would not "
+        "find the product."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("KEYS", f"a,{TRACER['Key']}"), ("KEY_PREFIXES", "aws:,SERVICE_CATALOG")]
+)
+def test_tracer_tag_that_the_environment_has_ignored_is_failed(
+    engine: Engine, name: str, value: str
+) -> None:
+    engine.configure(ONE_RESOURCE)
+    assert engine.run(**{f"TF_AWS_IGNORE_TAGS_{name}": value}).code == 1
+    assert engine.reason() == (
+        f"The engine's environment has the tag {TRACER['Key']} ignored, by which Service Catalog "
+        "would not find the product."
+    )
+
+
 def change(actions: list[str], tags: Any, unknown: Any = None) -> dict[str, Any]:
     after = {"tags_all": tags} if tags is not None else {}
     return {

@@ -52,7 +52,8 @@ class Configuration:
     terraform, provider, variable and locals in a file that is no override.
     `values` are those of variables that are sensitive or ephemeral, as they stand in the folder: in
     defaults, files of definitions, and what local modules are called with. `tag_keys` are those of
-    tags that the module sets itself; `required_versions` what it wants of Terraform.
+    tags that the module sets itself, `ignored` has the "keys" and "key_prefixes" of those that it
+    has the AWS provider ignore; `required_versions` what it wants of Terraform.
     """
 
     files: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Configuration:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     values: tuple[Value, ...] = field(default=(), repr=False)
     tag_keys: frozenset[str] = frozenset()
+    ignored: Mapping[str, list[str]] = field(default_factory=dict)
     required_versions: tuple[str, ...] = ()
 
 
@@ -84,6 +86,7 @@ def read(directory: Path, *, opentofu: bool = False) -> Configuration:
             for leaf in (value.literals if isinstance(value, Expression) else (value,))
         ),
         tag_keys=root.tags.keys(),
+        ignored=root.ignored,
         required_versions=tuple(root.required_versions),
     )
 
@@ -153,6 +156,7 @@ class _Module:
         self.calls: list[dict[str, Value | Expression]] = []
         self.required_versions: list[str] = []
         self.tags = _Tags()
+        self.ignored: dict[str, list[str]] = {}
         self._variables: dict[str, dict[str, Value | Expression]] = {}
         self._types: dict[str, tuple[Kind, str]] = {}
         self._outputs: dict[str, dict[str, Value | Expression]] = {}
@@ -189,6 +193,10 @@ class _Module:
             case "provider", ["aws"]:
                 for default_tags in block.inner("default_tags"):
                     self.tags.take(default_tags.attributes().get("tags"))
+                for ignore_tags in block.inner("ignore_tags"):
+                    for name, value in ignore_tags.values().items():
+                        texts = value.literals if isinstance(value, Expression) else value or ()
+                        self.ignored.setdefault(name, []).extend(map(str, texts))
             case "resource", [_, _]:
                 self.tags.take(block.attributes().get("tags"))
 

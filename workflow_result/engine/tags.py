@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,11 @@ FIRST_PROVIDER = (5, 62)
 """Version of the AWS provider from which on it reads these variables."""
 
 _NOT_FOUND = ", by which Service Catalog would not find the product"
+
+_IGNORED = "TF_AWS_IGNORE_TAGS_"
+"""So begin the variables from which it takes KEYS and KEY_PREFIXES of tags to be ignored."""
+
+_IGNORED_BY = ("keys", "key_prefixes")
 
 _DROPPED = "dropped on the way"
 
@@ -77,14 +82,15 @@ def check_declared(keys: Collection[str], order: Collection[str]) -> None:
         say(f"warning: the artifact sets tags of the order itself: {names}", Style.YELLOW)
 
 
-def check_plan(program: Program, plan: str, value: str) -> None:
+def check_plan(program: Program, plan: str, value: str, definitions: str) -> None:
     """Raise `Failed` where something that the file `plan` creates or updates would not get the
     tracer tag with this `value`.
 
     Terraform itself has to show the plan, which takes seconds, since each provider is started. It
-    is asked only where a module of the configuration mentions the tag, or tags to be ignored.
+    is asked only where the `definitions` of variables mention the tag, or a module of the
+    configuration does, or mentions tags to be ignored.
     """
-    if not _may_be_changed(program):
+    if not (TRACER_TAG in definitions or _may_be_changed(program)):
         return
     try:
         _, shown = program.ask("show", "-json", plan)
@@ -92,7 +98,10 @@ def check_plan(program: Program, plan: str, value: str) -> None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Failed("The plan could not be searched for the tracer tag") from None
     if address:
-        raise Failed(f"The artifact sets the tag {TRACER_TAG} of {address} itself{_NOT_FOUND}")
+        tag = f"the tag {TRACER_TAG} of {address}"
+        if TRACER_TAG in definitions:
+            raise Failed(f"The order's parameters set {tag}{_NOT_FOUND}")
+        raise Failed(f"The artifact sets {tag} itself{_NOT_FOUND}")
 
 
 def changed_by(plan: Any, value: str) -> str | None:
@@ -113,6 +122,19 @@ def changed_by(plan: Any, value: str) -> str | None:
         ):
             return str(resource["address"])
     return None
+
+
+def check_ignored(ignored: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> None:
+    """Raise `Failed` where the AWS provider is to ignore the tracer tag.
+
+    `ignored` has the "keys" and "key_prefixes" that the artifact has it ignore; the environment may
+    have others (https://registry.terraform.io/providers/hashicorp/aws/latest/docs#ignore_tags).
+    """
+    given = {n: environment.get(_IGNORED + n.upper(), "").split(",") for n in _IGNORED_BY}
+    for who, names in (("artifact", ignored), ("engine's environment", given)):
+        prefixes = [prefix for prefix in names.get("key_prefixes", ()) if prefix]
+        if TRACER_TAG in names.get("keys", ()) or TRACER_TAG.startswith(tuple(prefixes)):
+            raise Failed(f"The {who} has the tag {TRACER_TAG} ignored{_NOT_FOUND}")
 
 
 def _aws_provider(directory: Path) -> tuple[int, ...] | None:

@@ -135,6 +135,7 @@ class TerraformRun:
         declared = self._configuration()
         if not self._is_terminate:
             tags.check_declared(declared.tag_keys, self._message.tags)
+            tags.check_ignored(declared.ignored, program.environment)
         given = self._definitions(declared)
         definitions.write(given.text.encode())
         definitions.flush()
@@ -149,7 +150,7 @@ class TerraformRun:
         if not self._is_terminate:
             tags.check_arrival(program)
         for attempt in range(1, PLANS + 1):
-            self._plan(plan, var_file)
+            self._plan(plan, var_file, given.text)
             self._before_apply()
             program.events.outputs = {}  # those of the plan have no values
             try:
@@ -188,7 +189,7 @@ class TerraformRun:
             raise Failed(f"The working directory {directory} has nothing to run of its own")
         return declared
 
-    def _plan(self, plan: int, var_file: list[str]) -> None:
+    def _plan(self, plan: int, var_file: list[str], definitions: str) -> None:
         os.ftruncate(plan, 0)
         # Said outright, since TF_CLI_ARGS_plan may say otherwise, and would come first.
         kind = [f"-destroy={str(self._is_terminate).lower()}", "-refresh-only=false"]
@@ -197,7 +198,8 @@ class TerraformRun:
         self._program.step("plan", f"-out={file}", *kind, *var_file)
         _check_plan(plan)
         if not self._is_terminate:
-            tags.check_plan(self._program, file, self._message.provisioned_product_id)
+            product_id = self._message.provisioned_product_id
+            tags.check_plan(self._program, file, product_id, definitions)
         elif self._program.events.removes == "0":
             say("warning: nothing was found that could be destroyed", Style.YELLOW)
         self._program.raise_if_stopped("plan")
