@@ -169,3 +169,17 @@ class TestErrors:
         line = event("diagnostic", diagnostic={"severity": "error", "summary": "x" * MAX_LINE})
         events.take(line[:MAX_LINE], is_stdout=True)
         assert events.errors == []
+
+    @pytest.mark.parametrize(
+        "value", ['"' + "\\u003c" * (MAX_LINE // 6), '{"b":"}}},' + "\\u003c" * (MAX_LINE // 6)]
+    )
+    def test_outputs_before_one_that_is_too_long_are_there(
+        self, value: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        events = Events()
+        begin = '{"@level":"info","@message":"Outputs: 2","@module":"terraform.ui","outputs":'
+        outputs = '{"a":{"sensitive":false,"type":"number","value":1},"b":{"value":'
+        events.take((begin + outputs + value).encode()[:MAX_LINE], is_stdout=True)
+        assert events.outputs == {"a": {"sensitive": b"false", "type": b'"number"', "value": b"1"}}
+        said = "warning: the outputs are too long: those after a are left out\n"
+        assert capsys.readouterr().err == said

@@ -26,6 +26,9 @@ _LONG = 1024 * 1024
 
 _LOG = re.compile(r'\S+ \[(TRACE|DEBUG|INFO|WARN)\]|\{"@level"')  # TF_LOG's lines
 
+_CUT = re.compile(rb'\{"@level":"info","@message":"Outputs: \d+",[^{]{,200}"outputs":(?=\{)')
+"""How the event with the outputs begins."""
+
 _JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 
 
@@ -59,6 +62,11 @@ class Events:
         Events count from stdout alone: a provider or a provisioner can write to stderr.
         """
         event = _event(line) if is_stdout else None
+        if event is None and is_stdout and (begin := _CUT.match(line)):  # too long to be kept
+            self.outputs = dict(_outputs_in(line[begin.end() :]))
+            known = f"those after {list(self.outputs)[-1]}" if self.outputs else "they"
+            say(f"warning: the outputs are too long: {known} are left out", Style.YELLOW)
+            return
         if event is None:
             self._take_text(line[: 4 * MAX_TEXT].decode("utf-8", "replace")[:MAX_TEXT].rstrip("\r"))
             return
@@ -161,28 +169,37 @@ def _strings(text: bytes) -> dict[str, Any]:
 
 def _outputs(line: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield name and members of each output in an event. What has another form is left out."""
-    for name, output in _members_or_none(_members_or_none(line).get("outputs", b"")).items():
+    yield from _outputs_in(_members_or_none(line).get("outputs", b""))
+
+
+def _outputs_in(text: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield the same of the outputs in an object, as far as that is there."""
+    for name, output in _members_or_none(text, is_cut=True).items():
         yield name, _members_or_none(output)
 
 
-def _members_or_none(text: bytes) -> dict[str, bytes]:
+def _members_or_none(text: bytes, *, is_cut: bool = False) -> dict[str, bytes]:
     try:
-        return _members(text)
+        return _members(text, is_cut=is_cut)
     except ValueError:
         return {}
 
 
-def _members(text: bytes) -> dict[str, bytes]:
-    """Return each member of a JSON object as it is written.
+def _members(text: bytes, *, is_cut: bool = False) -> dict[str, bytes]:
+    """Return each member of a JSON object as it is written; of one that `is_cut` off, the whole
+    ones.
 
     Python's parser gives up some hundred levels down, and a type of Terraform's nests twice as
     deep as its value. Raises ValueError where there is no object.
     """
     members: dict[str, bytes] = {}
     key: str | None = None
-    depth = begin = 0
+    depth = begin = end = 0
     for token in _JSON_TOKEN.finditer(text):
         mark = token[0]
+        if text.find(b'"', end, token.start()) >= 0:  # a string without an end
+            break
+        end = token.end()
         if depth == 1:
             if mark in b",}":
                 if key is not None and begin:
@@ -201,4 +218,6 @@ def _members(text: bytes) -> dict[str, bytes]:
             if mark != b"}" or text[token.end() :].strip():
                 break
             return members
+    if is_cut and depth > 0:
+        return members
     raise ValueError("not a JSON object")
