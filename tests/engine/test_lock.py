@@ -129,6 +129,16 @@ def test_lock_that_is_neither_free_nor_there_is_waited_for_no_longer_than_is_ask
         new_lock(bucket, "rec-1").take(1000, asked)
 
 
+def test_lock_that_is_neither_free_nor_there_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locks, "_PAUSE", 0.1)
+    bucket = Bucket()
+    bucket.put = lambda *_, **__: None  # type: ignore[method-assign]
+    with pytest.raises(Problem, match="cannot be taken, and is not there; nothing was applied"):
+        new_lock(bucket, "rec-1").take(0, [])
+
+
 def test_of_two_that_find_a_lock_left_behind_one_takes_it_over() -> None:
     bucket = Bucket()
     new_lock(bucket, "rec-1").take(0, [])

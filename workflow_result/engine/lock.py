@@ -21,12 +21,15 @@ from typing import Any
 from workflow_result.engine.guard import is_guarded
 from workflow_result.engine.program import Failed
 from workflow_result.engine.state_bucket import Object, StateBucket
-from workflow_result.problem import Problem, Style, printable, say
+from workflow_result.problem import ExitCode, Problem, Style, printable, say
 
 _INFO = re.compile(r"Service Catalog record ([a-zA-Z0-9_-]+), in (/.*) on (\S*)", re.S)
 
 _PAUSE = 2.0
 """Seconds between two looks at a lock that somebody else has."""
+
+_SHORT_PAUSE = 0.02
+"""The same of one that seems to be gone."""
 
 
 class StateLock:
@@ -56,7 +59,8 @@ class StateLock:
     def take(self, patience: float, stop_requests: Sized) -> None:
         """Take it; wait `patience` seconds for it at the most, and no longer than is asked for.
 
-        Raises `Failed` where somebody else has it still, `Problem` where S3 cannot be asked.
+        Raises `Failed` where somebody else has it still, `Problem` where S3 cannot be asked, or
+        says that it is neither free nor there.
         """
         deadline = time.monotonic() + patience
         ours = self._content()
@@ -68,7 +72,11 @@ class StateLock:
             if self._etag:
                 return
             held = self._bucket.get(self._key)
-            if held is None:
+            if held is None:  # it was given up this moment, or S3 is of two minds
+                if time.monotonic() > deadline + _PAUSE:
+                    line = f"the lock {self._key} cannot be taken, and is not there"
+                    raise Problem(ExitCode.NOT_DELIVERED, f"{line}; nothing was applied")
+                time.sleep(_SHORT_PAUSE)
                 continue
             if held.body == ours:  # the answer to a first attempt was lost
                 self._etag = held.etag
