@@ -111,12 +111,11 @@ def worker(
         open_journal=partial(open_journal, place, account),
         delivery=delivery,
         log_url=os.environ.get("WORKFLOW_RESULT_LOG_URL"),
-        comes_again=record_id is None,
     )
     if record_id:
         opened = open_journal(place, account)
         message, since = _waiting(record_id, opened, delivery.destination)
-        served = serve_order(message)
+        served = serve_order(message, comes_again=False)
         if served.result:
             print_json(served.result)
             metrics.tell_reported(since)

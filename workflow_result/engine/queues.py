@@ -4,6 +4,8 @@ All calls to SQS are made here, in a process of its own beside the worker's: it 
 and the worker, which forks a process for each order, is to have none.
 """
 
+import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -63,13 +65,18 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Taken:
-    """A message that was received; `sent_at` is in seconds since 1970."""
+    """A message that was received; `sent_at` is in seconds since 1970.
+
+    It `comes_again` where it is not deleted, unless it has been received as often as its queue has
+    it: then the queue for dead letters gets it.
+    """
 
     queue: str
     receipt: str = field(repr=False)
     message_id: str
     body: str = field(repr=False)
     sent_at: float
+    comes_again: bool
 
 
 class Done(NamedTuple):
@@ -95,7 +102,7 @@ class Queues:
         self._urls = list(urls)
         self._sqs = Client("sqs", account)
         self._once = once
-        self._dead: dict[str, str | None] = {}
+        self._redrive: dict[str, dict[str, Any]] = {}
         self._under_way: dict[str, Taken] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition()
@@ -112,7 +119,8 @@ class Queues:
             answer = self._asked(
                 url, "get_queue_attributes", QueueUrl=url, AttributeNames=["RedrivePolicy"]
             )
-            self._dead[url] = answer.get("Attributes", {}).get("RedrivePolicy")
+            policy = answer.get("Attributes", {}).get("RedrivePolicy")
+            self._redrive[url] = json.loads(policy or "{}")
         return self._urls
 
     def serve(self, worker: Connection) -> None:
@@ -196,11 +204,14 @@ class Queues:
                 MaxNumberOfMessages=1,
                 WaitTimeSeconds=patience,
                 VisibilityTimeout=VISIBILITY,
-                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             )
             for got in answer.get("Messages", []):
-                sent = float(got.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
-                return Taken(url, got["ReceiptHandle"], got["MessageId"], got["Body"], sent)
+                known = got.get("Attributes", {})
+                sent = float(known.get("SentTimestamp", 0)) / 1000
+                most = int(self._redrive[url].get("maxReceiveCount", sys.maxsize))
+                again = int(known.get("ApproximateReceiveCount", 0)) < most
+                return Taken(url, got["ReceiptHandle"], got["MessageId"], got["Body"], sent, again)
             return None
 
         taken = self._sqs.ask(receive)
@@ -234,10 +245,7 @@ class Queues:
 
     def _bury(self, taken: Taken, done: Done) -> bool:
         """Send it to the queue for dead letters; whether that came about."""
-        import json
-
-        policy = json.loads(self._dead[taken.queue] or "{}")
-        arn = str(policy.get("deadLetterTargetArn", ""))
+        arn = str(self._redrive[taken.queue].get("deadLetterTargetArn", ""))
         if not arn:
             say(f"warning: message {taken.message_id} is left: its queue has no dead-letter queue")
             return False

@@ -45,11 +45,12 @@ class Served:
 
 def serve(
     source: bytes,
+    comes_again: bool,
+    *,
     facilities: Facilities,
     open_journal: Callable[[], Journal],
     delivery: Delivery,
     log_url: str | None,
-    comes_again: bool,
 ) -> Served:
     """Carry out the order of the operation message in `source`.
 

@@ -54,7 +54,8 @@ class _Order:
 
 
 class Worker:
-    """Carries out orders, `at_once` at a time at the most, each with `serve`.
+    """Carries out orders, `at_once` at a time at the most, each with `serve`, which is given the
+    message's text and whether that comes again.
 
     `resend` delivers what is owed; it is called now and then. `show` is given what was reported.
     With `once` the worker ends when the queues are empty.
@@ -63,7 +64,7 @@ class Worker:
     def __init__(
         self,
         queues: Queues,
-        serve: Callable[[bytes], Served],
+        serve: Callable[[bytes, bool], Served],
         resend: Callable[[], None],
         show: Callable[[dict[str, str]], None],
         *,
@@ -203,7 +204,7 @@ class Worker:
             self._orders.append(_Order(told, process, ours))
 
     def _carry_out(self, taken: Taken, worker: Connection) -> None:
-        served = self._serve(taken.body.encode())
+        served = self._serve(taken.body.encode(), taken.comes_again)
         with suppress(OSError):  # the worker was killed
             worker.send(served)
 
