@@ -38,11 +38,12 @@ _ADVICE = ADVICE | {
 }
 
 _NOT_FOR_TERRAFORM = re.compile(
-    r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN|PROFILE|DEFAULT_PROFILE|"
+    r"AWS_(ACCESS_KEY(_ID)?|SECRET_(ACCESS_)?KEY|SESSION_TOKEN|SECURITY_TOKEN|(DEFAULT_)?PROFILE|"
     r"ROLE_ARN|ROLE_SESSION_NAME|WEB_IDENTITY_TOKEN_FILE|CONTAINER_.*|CONFIG_FILE|"
     r"SHARED_CREDENTIALS_FILE|EC2_METADATA_.*)"
 )
-"""Variables that would give it the engine's role, or another one."""
+"""Variables that would give it the engine's role, or another one: Go's SDK takes AWS_ACCESS_KEY
+too, before any profile (https://pkg.go.dev/github.com/aws/aws-sdk-go-v2/config#EnvConfig)."""
 
 
 class NotAssumed(Exception):
