@@ -87,6 +87,7 @@ class TestEnvironment:
             ("TF_CLI_ARGS_plan", "--target", "-target"),
             ("TF_CLI_ARGS", "-exclude=a", "-exclude"),
             ("TF_CLI_ARGS_plan", "'-target=a.b'", "-target"),
+            ("TF_CLI_ARGS_plan", "-invoke=action.a.b", "-invoke"),
             ("TF_CLI_ARGS_plan", '-tar"get"=a.b', "-target"),
             ("TF_CLI_ARGS_plan", "\\-target-file=a", "-target-file"),
         ],

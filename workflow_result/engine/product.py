@@ -59,6 +59,8 @@ class Product:
         name = f"The artifact kept as {self._archive}"
         artifact.unpack(archive, folder, name, is_own=True)
         archive.unlink()
+        if not (folder / ARTIFACT).is_dir():
+            raise artifact.Unfit(f"{name} has no {ARTIFACT} in it")
         try:
             pairs = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
             return {str(pair["key"]): str(pair["value"]) for pair in pairs if "value" in pair}

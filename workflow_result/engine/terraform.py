@@ -46,7 +46,9 @@ _PAUSES = (0, 5, 15, 30, 60, 120)
 _PUSH_TIME = 120
 """Seconds that each attempt may take."""
 
-_LEAVE_OUT = ("-target", "-target-file", "-exclude", "-exclude-file")
+_LEAVE_OUT = ("-target", "-target-file", "-exclude", "-exclude-file", "-invoke")
+"""Options of a plan that leave out a part of the configuration; -invoke, all but one action of it
+(https://developer.hashicorp.com/terraform/cli/commands/plan#planning-modes)."""
 
 
 @dataclass
