@@ -41,7 +41,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="package-") as name:
         folder = Path(name)
-        install(folder, arguments.python)
+        try:
+            install(folder, arguments.python)
+        except subprocess.CalledProcessError:
+            sys.exit(f"there is no package for Python {arguments.python}: pip says why above")
         for unused in unused_files(folder):
             shutil.rmtree(unused) if unused.is_dir() else unused.unlink()
         add_program(folder)

@@ -180,8 +180,7 @@ BROKEN = [
     ),
     Broken(
         "endpoint",
-        "Invalid endpoint: 127.0.0.1:1; check --endpoint-url, AWS_MAX_ATTEMPTS and the "
-        "other AWS settings",
+        "Invalid endpoint: 127.0.0.1:1; an endpoint is http://HOST:PORT or https://HOST",
         True,
         variables=KEYS | {"AWS_ENDPOINT_URL": "127.0.0.1:1"},
     ),
@@ -199,8 +198,7 @@ BROKEN = [
     ),
     Broken(
         "attempts",
-        "invalid literal for int() with base 10: 'many'; check --endpoint-url, "
-        "AWS_MAX_ATTEMPTS and the other AWS settings",
+        "invalid literal for int() with base 10: 'many'; check AWS_MAX_ATTEMPTS",
         True,
         variables=KEYS | {"AWS_MAX_ATTEMPTS": "many"},
     ),

@@ -88,6 +88,12 @@ def mirror_settings(home: Path, *providers: str) -> dict[str, str]:
     return {"TF_CLI_CONFIG_FILE": str(cli_config)}
 
 
+def person_settings() -> dict[str, str]:
+    """Environment variables with which `init` installs providers as for whoever runs this."""
+    named = os.environ.get("TF_CLI_CONFIG_FILE") or Path.home() / ".terraformrc"
+    return {"TF_CLI_CONFIG_FILE": str(named)} if Path(named).exists() else {}
+
+
 def real_provider_mirror() -> Path:
     """Where hashicorp/external lies on this machine; skips the test where it does not."""
     mirror = os.environ.get("TEST_PROVIDER_MIRROR")

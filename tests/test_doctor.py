@@ -267,7 +267,7 @@ def test_state_bucket_that_cannot_be_asked_is_a_fault(program: Program, sandbox:
     )
     assert line(outcome, "state bucket") == (
         f"✘ the state bucket states cannot be used: Could not connect to the endpoint URL: "
-        f'"{NOWHERE}/states/doctor"; check the network and the region; nothing was applied'
+        f'"{NOWHERE}/states/check"; check the network and the region'
     )
 
 

@@ -271,8 +271,7 @@ SETTINGS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "no URL": (
         {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "nonsense"},
-        "Invalid endpoint: nonsense; check --endpoint-url, AWS_MAX_ATTEMPTS and the other AWS "
-        "settings",
+        "Invalid endpoint: nonsense; an endpoint is http://HOST:PORT or https://HOST",
     ),
     "nobody listens": (
         {"AWS_ENDPOINT_URL_SERVICE_CATALOG": "http://127.0.0.1:1"},

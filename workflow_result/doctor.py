@@ -278,5 +278,5 @@ def _state_bucket(setup: Setup) -> Found:
     name = os.environ.get("WORKFLOW_RESULT_STATE_BUCKET")
     if not name:
         return Health.FINE, "none named; `worker` needs one"
-    StateBucket(name, setup.account).has("doctor")
+    StateBucket(name, setup.account).check()
     return Health.FINE, f"{name} can be read"

@@ -68,6 +68,7 @@ class Event(StrEnum):
     SETUP = "setup"
     USAGE = "usage"
     DEFECT = "defect"
+    TRACEBACK = "traceback"
 
 
 LOG_VARIABLE = "WORKFLOW_RESULT_LOG"
@@ -78,6 +79,13 @@ class _Line(NamedTuple):
     style: Style | None = None
     end: str = "\n"
     event: Event | None = None
+
+
+_WRONG = (
+    *(Event.INVALID, Event.REFUSED, Event.NOT_DELIVERED, Event.SETUP, Event.USAGE),
+    *(Event.DEFECT, Event.TRACEBACK),
+)
+"""Events of lines that tell an error, however they look."""
 
 
 def say(line: str, style: Style | None = None, end: str = "\n", event: Event | None = None) -> None:
@@ -229,6 +237,8 @@ def _write(line: _Line) -> None:
     global _is_over
     text, end = hide(printable(line.text)), line.end
     if os.environ.get(LOG_VARIABLE) == "json":
+        if not text.strip():
+            return
         text, end = _as_json(text, line), "\n"
     else:
         if _in_every_line and not text.startswith(_record_id):
@@ -251,6 +261,8 @@ def _as_json(text: str, line: _Line) -> str:
     from datetime import UTC, datetime
 
     level = {Style.RED: "error", Style.YELLOW: "warning"}.get(line.style or Style.BOLD, "info")
+    if line.event in _WRONG:
+        level = "error"
     for word in ("warning", "error"):
         if text.startswith(f"{word}: "):
             level, text = word, text.removeprefix(f"{word}: ")
@@ -259,7 +271,7 @@ def _as_json(text: str, line: _Line) -> str:
         "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": level,
         **{name: value for name, value in about.items() if value},
-        "message": text.strip(),
+        "message": text.rstrip() if line.event == Event.TRACEBACK else text.strip(),
     }
     return json.dumps(members)
 
@@ -286,7 +298,7 @@ def say_traceback(error: BaseException) -> None:
     if _show_tracebacks:
         for entry in traceback.format_exception(error):
             for line in entry.splitlines():
-                say(line)
+                say(line, event=Event.TRACEBACK)
 
 
 def defect(error: Exception) -> None:

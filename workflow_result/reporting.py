@@ -262,7 +262,7 @@ def _in_the_way(entry: Entry, request: Request, *, of_run: bool) -> Problem:
     if entry.state == State.RUNNING:
         line = f"{record_id}: another process runs Terraform for it; {was}"
         if not of_run:
-            line += f". Where that hangs, end it, then `forget {record_id}`"
+            line += ". Where that hangs, end it, and notify this one again"
     elif entry.state == State.WAITING:
         line = f"{record_id}: it waits for a build; {was}"
     elif entry.state == State.REFUSED:

@@ -52,6 +52,8 @@ ADVICE = {
     "InvalidConfig": "mend the profile in the AWS config file",
     "InfiniteLoopConfig": "mend the profile in the AWS config file",
     "MissingDependency": "or use another source of credentials",
+    "Invalid endpoint": "an endpoint is http://HOST:PORT or https://HOST",
+    "invalid literal for int": "check AWS_MAX_ATTEMPTS",
     "ValueError": "check --endpoint-url, AWS_MAX_ATTEMPTS and the other AWS settings",
     "SSLError": "check AWS_CA_BUNDLE and this machine's certificates",
     "NoRegion": "set AWS_REGION or give --region",
@@ -166,6 +168,8 @@ def not_delivered(
     # or `NotAnAnswer`.
     if isinstance(error, BotoCoreError | OSError | ValueError):
         sent = isinstance(error, ReadTimeoutError | ConnectionClosedError | NotAnAnswer)
+        if type(error) is ValueError:  # it says what it is in its text alone
+            name += f": {error}"
         cause = _with_advice(_text(error), _advice(name, advice))
         return NotDelivered(cause, sent=sent, setup=not called)
     # What botocore trips over in settings and in answers.

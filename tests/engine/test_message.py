@@ -83,14 +83,14 @@ UNANSWERABLE: dict[str, tuple[Any, list[str]]] = {
             "Service Catalog's has the keys token, recordId, operation and provisionedProductId"
         ],
     ),
-    "no messages": ({"Messages": []}, ["the message: Messages has no message, not one"]),
+    "no messages": ({"Messages": []}, ["the message: Messages holds no message: one is needed"]),
     "two messages": (
         {"Messages": [{"Body": json.dumps(MESSAGE)}] * 2},
-        ["the message: Messages has 2 messages, not one"],
+        ["the message: Messages holds 2 messages: one is needed"],
     ),
     "two records of an event": (
         {"Records": [{"body": json.dumps(MESSAGE)}] * 2},
-        ["the message: Records has 2 messages, not one"],
+        ["the message: Records holds 2 messages: one is needed"],
     ),
     "no body": ({"Messages": [{"MessageId": "1"}]}, ["the message: Messages[0].Body is missing"]),
     "null for a message": ({"Records": [None]}, ["the message: Records[0].Body is missing"]),

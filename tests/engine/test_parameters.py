@@ -480,7 +480,7 @@ class TestRun:
         program = engine.wrapper(f'{other}exec terraform "$@"')
         outcome = engine.run("--terraform", program, message=order(a="x"))
         assert outcome.code == 0, outcome.stderr
-        ours = "warning: no variable is declared for the parameters a" in outcome.lines
+        ours = "warning: no variable is declared for the parameter a" in outcome.lines
         theirs = "Value for undeclared variable" in outcome.stderr
         assert (ours, theirs) == (not is_opentofu, is_opentofu)
 

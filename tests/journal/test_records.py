@@ -41,7 +41,7 @@ class TestLiveRun:
         assert (outcome.code, outcome.stdout) == (75, "")
         assert outcome.lines == [
             f"{record}: another process runs Terraform for it; nothing was sent. Where that hangs, "
-            f"end it, then `forget {record}`"
+            "end it, and notify this one again"
         ]
         process.send_signal(signal.SIGTERM)
         ended(process)
@@ -54,7 +54,7 @@ class TestLiveRun:
         outcome = desk.main("forget", record)
         assert (outcome.code, outcome.stdout) == (75, "")
         assert outcome.lines == [
-            f"{record}: not struck off, another process works on it: terminate FAILED, for sandbox"
+            f"{record}: not struck off, another process works on it: terminate, for sandbox"
         ]
         assert desk.pending()[record].state == "running"
         process.kill()

@@ -4,6 +4,7 @@ Three orders: one that works, one that fails, one whose machine is killed while 
 Shows what the person who ordered gets to see of each. Leaves nothing running or lying about.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from ministack_server import ministack_server
 from running_engine import RunningEngine, running_engine
 from served_cli import HELLO, order, packed
 from served_package import PYTHON, make_package
+from terraform_cli import person_settings
 
 FAILS = """
 variable "size" {
@@ -40,6 +42,8 @@ resource "terraform_data" "slow" {
 
 
 def main() -> None:
+    mirror = os.environ.get("TEST_PROVIDER_MIRROR")
+    settings = None if mirror else person_settings()
     with tempfile.TemporaryDirectory(prefix="demo-engine-") as folder:
         home = Path(folder)
         say("Making the package …")
@@ -47,9 +51,9 @@ def main() -> None:
         make_package(package, PYTHON)
         records = [f"--record=rec-{name}" for name in ("works", "fails", "killed", "next")]
         with ministack_server(home) as ministack, sandboxes(home) as start:
-            say("Installing the engine: terraform apply, with nothing configured …")
+            say("Installing the engine: terraform apply, with next to nothing configured …")
             began = time.monotonic()
-            with running_engine(home, ministack, start(*records), package) as engine:
+            with running_engine(home, ministack, start(*records), package, settings) as engine:
                 say(f"… installed in {time.monotonic() - began:.0f} s.\n")
                 show_orders(engine)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,17 @@ DRIFT = {
 class InstalledEngine(Terraform):
     """Terraform in a copy of the modules, in the folder of the module `engine`."""
 
-    def __init__(self, home: Path, ministack: Ministack, package: Path) -> None:
+    def __init__(
+        self,
+        home: Path,
+        ministack: Ministack,
+        package: Path,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` say where providers come from, else they are those of the tests."""
         self.ministack = ministack
-        settings = mirror_settings(home, "hashicorp/aws")
+        if settings is None:
+            settings = mirror_settings(home, "hashicorp/aws")
         ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*")
         shutil.copytree(MODULES, home / "terraform", ignore=ignored)
         super().__init__(

@@ -15,7 +15,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,12 @@ class RunningEngine:
         sandbox: Sandbox,
         codebuild: CodeBuild,
         package: Path,
+        settings: Mapping[str, str] | None,
         **variables: Any,
     ) -> None:
         self.home, self.ministack, self.sandbox = home, ministack, sandbox
         self.codebuild = codebuild
-        self.module = InstalledEngine(home, ministack, package)
+        self.module = InstalledEngine(home, ministack, package, settings)
         version = json.loads(self.module("version", "-json").stdout)["terraform_version"]
         sums = {version: 64 * "0"}  # it is on PATH already
         self.module.install(
@@ -232,11 +233,16 @@ class RunningEngine:
 
 @contextmanager
 def running_engine(
-    home: Path, ministack: Ministack, sandbox: Sandbox, package: Path, **variables: Any
+    home: Path,
+    ministack: Ministack,
+    sandbox: Sandbox,
+    package: Path,
+    settings: Mapping[str, str] | None = None,
+    **variables: Any,
 ) -> Iterator[RunningEngine]:
     """Install one; its builds end with the context."""
     with codebuild_server() as codebuild:
-        engine = RunningEngine(home, ministack, sandbox, codebuild, package, **variables)
+        engine = RunningEngine(home, ministack, sandbox, codebuild, package, settings, **variables)
         try:
             yield engine
         finally:

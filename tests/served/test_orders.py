@@ -215,6 +215,15 @@ SETUPS = {
         "the queue nope cannot be used: AWS.SimpleQueueService.NonExistentQueue: The specified "
         "queue does not exist for this wsdl version; check --queue, the region and the account",
     ),
+    "no such bucket": (
+        {"WORKFLOW_RESULT_STATE_BUCKET": "nope"},
+        "the state bucket nope cannot be used: NoSuchBucket: The specified bucket does not exist; "
+        "check --state-bucket, and the region",
+    ),
+    "no bucket's name": (
+        {"WORKFLOW_RESULT_STATE_BUCKET": "s3://states"},
+        "the state bucket s3://states is none: its name alone is wanted, as terraform-states",
+    ),
     "a backend of its own": (
         {"TF_CLI_ARGS_init": "-no-color '-backend-config=key=shared'"},
         "-backend-config in TF_CLI_ARGS: where each product's state lies is the engine's to say; "
@@ -222,7 +231,8 @@ SETUPS = {
     ),
     "no region": (
         {"AWS_REGION": ""},
-        "the queues cannot be used: You must specify a region; set AWS_REGION or give --region",
+        "the state bucket STATE cannot be used: You must specify a region; set AWS_REGION or give "
+        "--region",
     ),
 }
 
@@ -234,16 +244,8 @@ def test_set_up_that_is_wrong_is_told_before_an_order_is_taken(
     station.send(order())
     queue = changes.get("QUEUE")
     code, _, stderr = station.work(*(["--queue", queue] if queue else []), **changes)
-    assert (code, stderr) == (78, told + "\n")
+    assert (code, stderr) == (78, told.replace("STATE", station.state) + "\n")
     assert station.left(station.queues["PROVISION_PRODUCT"]) == 1
-
-
-def test_state_bucket_that_is_not_there_ends_no_product(station: Station) -> None:
-    station.send(order("TERMINATE_PROVISIONED_PRODUCT"))
-    code, _, stderr = station.work("--state-bucket", "nope")
-    assert (code, station.sandbox.calls()) == (78, [])
-    assert "rec-1: the state bucket nope cannot be used: NoSuchBucket" in stderr
-    assert station.left(station.queues["TERMINATE_PROVISIONED_PRODUCT"]) == 1
 
 
 def lock(station: Station) -> dict[str, str] | None:

@@ -144,7 +144,8 @@ def forget(record_id: str, journal: str | None) -> None:
     if not entries:
         raise Problem(ExitCode.INVALID, f"{record_id}: the journal knows nothing of it")
     for entry in entries:
-        what = f"{entry.operation} {entry.status}, for {entry.destination}"
+        status = "" if entry.state == "running" else f" {entry.status}"
+        what = f"{entry.operation}{status}, for {entry.destination}"
         if entry.state == "reported":
             say(f"{record_id}: reported, there is nothing to forget: {what}")
         elif entry.state == "waiting":

@@ -4,7 +4,15 @@ import json
 import sys
 from typing import Any
 
-from workflow_result.problem import ExitCode, Problem
+from workflow_result.problem import ExitCode, Problem, say_problem
+
+
+def print_result(value: dict[str, Any]) -> None:
+    """Print what was reported. That it cannot be printed is told, and changes nothing of that."""
+    try:
+        print_json(value)
+    except Problem as problem:
+        say_problem(problem)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from workflow_result.cli.options import (
     journal_place,
     terraform_options,
 )
-from workflow_result.cli.output import print_json
+from workflow_result.cli.output import print_result
 from workflow_result.problem import name_record
 
 
@@ -84,5 +84,5 @@ def run(
             members, code = carry_out(message, reporter, PreparedFolder(settings))
     finally:
         reporter.close()
-    print_json(requests.result(message.operation, members, reported=True))
+    print_result(requests.result(message.operation, members, reported=True))
     raise click.exceptions.Exit(code)

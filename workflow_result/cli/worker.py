@@ -16,7 +16,7 @@ from workflow_result.cli.options import (
     journal_place,
     terraform_options,
 )
-from workflow_result.cli.output import print_json
+from workflow_result.cli.output import print_result
 from workflow_result.problem import ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def worker(
     from workflow_result.delivery import Delivery
     from workflow_result.engine.queues import Queues
     from workflow_result.engine.serving import serve
+    from workflow_result.engine.state_bucket import StateBucket
     from workflow_result.engine.worker import Worker
     from workflow_result.engine.workplace import Facilities, check_environment
     from workflow_result.journal.place import Table, open_journal
@@ -105,6 +106,7 @@ def worker(
     grace = place.lease // 5 if isinstance(place, Table) else 60
     delivery = Delivery(region, profile, endpoint_url)
     account = delivery.account
+    bucket = StateBucket(state_bucket, account)
     serve_order = partial(
         serve,
         facilities=Facilities(state_bucket, account, terraform, timeout, lock_timeout, grace),
@@ -117,7 +119,7 @@ def worker(
         message, since = _waiting(record_id, opened, delivery.destination)
         served = serve_order(message, comes_again=False)
         if served.result:
-            print_json(served.result)
+            print_result(served.result)
             metrics.tell_reported(since)
         raise click.exceptions.Exit(served.exit_code)
 
@@ -126,22 +128,24 @@ def worker(
     def deliver() -> None:
         opened = open_journal(place, account)
         try:
-            if opened.pending():
+            if any(entry.state in ("owed", "died") for entry in opened.pending()):
                 for_many = Delivery(region, profile, endpoint_url, AT_MOST)
                 resend(opened, for_many, region, progress=False)
         finally:
             opened.close()
 
+    # Better told now than with the first order.
+    bucket.check()
     opened = open_journal(place, account)
     try:
-        opened.pending()  # better told now than with the first order
+        opened.pending()
     finally:
         opened.close()
     code = Worker(
         Queues(queues, account, once=once),
         serve_order,
         deliver,
-        print_json,
+        print_result,
         at_once=at_once,
         once=once,
     ).run()

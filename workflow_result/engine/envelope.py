@@ -30,7 +30,7 @@ def take_off(draft: requests.Draft) -> requests.Draft:
                 continue
             if len(items) != 1:
                 count = "no message" if not items else f"{len(items)} messages"
-                raise Problem(ExitCode.INVALID, f"the message: {name} has {count}, not one")
+                raise Problem(ExitCode.INVALID, f"the message: {name} holds {count}: one is needed")
             place = f"{name}[0]."
             members = items[0] if isinstance(items[0], dict) else {}
         if isinstance(members.get("Sns"), dict):

@@ -4,6 +4,7 @@ What fails here is not the order's fault, so it is a `Problem`: nothing was appl
 may be run again.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _ADVICE = ADVICE | {
     "ValueError": "check AWS_ENDPOINT_URL_S3, AWS_MAX_ATTEMPTS and the other AWS settings",
 }
 
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
 _LASTING = ("NoSuchBucket", "AccessDenied", "PermanentRedirect", "AuthorizationHeaderMalformed")
 """Error codes that stay until somebody changes what is configured."""
 
@@ -41,12 +45,20 @@ class Object:
 class StateBucket:
     """The bucket `name`, asked with the credentials of `account`.
 
-    Every method raises `Problem` where it cannot be asked. Safe for use from many threads.
+    Raises `Problem` where no bucket can have this name; every method does where it cannot be asked.
+    Safe for use from many threads.
     """
 
     def __init__(self, name: str, account: Account) -> None:
+        if not _NAME.fullmatch(name):
+            line = f"the state bucket {name} is none: its name alone is wanted, as terraform-states"
+            raise Problem(ExitCode.SETUP, line)
         self.name = name
         self._client = Client("s3", account)
+
+    def check(self) -> None:
+        """See whether it is there, and can be read."""
+        self.get("check")
 
     def get(self, key: str) -> Object | None:
         """Return what lies under `key`."""
@@ -119,5 +131,5 @@ class StateBucket:
                 ExitCode.SETUP
                 if cause.setup or failed.code in _LASTING
                 else ExitCode.NOT_DELIVERED,
-                f"the state bucket {self.name} cannot be used: {cause.cause}; nothing was applied",
+                f"the state bucket {self.name} cannot be used: {cause.cause}",
             ) from failed.error

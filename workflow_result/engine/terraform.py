@@ -252,8 +252,9 @@ class TerraformRun:
         for value in (*declared.values, *inherited, *given.secrets):
             keep_value(value)
         if given.undeclared:
-            names = ", ".join(given.undeclared)
-            say(f"warning: no variable is declared for the parameters {names}", Style.YELLOW)
+            parameter = "parameter" if len(given.undeclared) == 1 else "parameters"
+            line = f"no variable is declared for the {parameter} {', '.join(given.undeclared)}"
+            say(f"warning: {line}", Style.YELLOW)
         return given
 
     def _environment(self) -> dict[str, str]:

@@ -46,6 +46,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _forked = multiprocessing.get_context("fork")
 
 
+_OVER = (Fate.REPORTED, Fate.UNREADABLE)
+"""Fates of orders that nothing is left to be done for."""
+
+
 @dataclass(eq=False)
 class _Order:
     taken: Taken
@@ -58,7 +62,8 @@ class Worker:
     message's text and whether that comes again.
 
     `resend` delivers what is owed; it is called now and then. `show` is given what was reported.
-    With `once` the worker ends when the queues are empty.
+    With `once` the worker ends when the queues are empty, with NOT_DELIVERED where an order has no
+    result yet.
     """
 
     def __init__(
@@ -225,6 +230,8 @@ class Worker:
                 self._show(served.result)
                 metrics.tell_reported(order.taken.sent_at)
             self._tell(self._done(order.taken, served))
+        if self._once and (served is None or served.fate not in _OVER):
+            self._exit_code = self._exit_code or ExitCode.NOT_DELIVERED
         if not self._is_ending:
             self._tell(1)
 
