@@ -257,3 +257,12 @@ def test_message_of_service_catalog_that_is_none_of_ours_is_not_quoted(program: 
     outcome = program("validate", stdin=json.dumps(message))
     assert outcome.code == 65
     assert UUID_TOKEN[:6] not in outcome.stderr
+
+
+def test_tokens_are_forgotten_and_nothing_else() -> None:
+    with secret.forgetting_tokens():
+        secret.keep_secret("token-of-one")
+        secret.keep_secret("shrt")
+        secret.keep_secret("password-of-all", secret.SENSITIVE_VALUE)
+        assert secret.hide("token-of-one shrt") == "(WorkflowToken) (WorkflowToken)"
+    assert secret.hide("token-of-one shrt password-of-all") == "token-of-one shrt (sensitive value)"

@@ -112,6 +112,16 @@ def test_event_that_is_none_fails_the_execution(notify: Notify) -> None:
     assert answer.value["errorMessage"] == "RecordId: required, but missing"
 
 
+def test_what_it_has_reported_before_changes_nothing(notify: Notify) -> None:
+    """A piece of another order's token is no secret of this one."""
+    failed = {"error": "E", "errorMessage": "No bucket 9b1deb4d-3b7d"}
+    with function("notify", notify.home, notify.environment) as running:
+        assert running({"token": "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"}).failed
+        assert running(EVENT | failed) == Answer(None)
+    (error,) = notify.sandbox.record("rec-demo")["RecordDetail"]["RecordErrors"]
+    assert error["Description"] == "No bucket 9b1deb4d-3b7d"
+
+
 # --- in the state machines ------------------------------------------------------------------
 
 

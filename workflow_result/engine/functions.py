@@ -14,7 +14,7 @@ from workflow_result.delivery import Delivery
 from workflow_result.journal.place import Table, open_journal, parse
 from workflow_result.pace import AT_MOST
 from workflow_result.problem import ExitCode, Problem, Style, about, defect, printable, say
-from workflow_result.secret import hide
+from workflow_result.secret import forgetting_tokens, hide
 
 if TYPE_CHECKING:
     from workflow_result.engine.builds import Builds
@@ -52,9 +52,11 @@ class ParserAccessDeniedException(Failed):
 
 
 def _handler(function: Handler) -> Handler:
-    """Have what goes wrong be told without a traceback, and without any piece of a secret."""
+    """Have what goes wrong be told without a traceback, and without any piece of a secret. What is
+    one is of a single call: this instance of a function goes on to others."""
 
     @wraps(function)
+    @forgetting_tokens()
     def handle(event: Event, context: Any) -> Any:
         try:
             return function(event, context)
