@@ -206,6 +206,17 @@ def test_what_codebuild_says_is_cut() -> None:
             ),
             True,
         ),
+        (
+            event(
+                "FAILED",
+                (
+                    "QUEUED",
+                    "CLIENT_ERROR",
+                    "VPC_CLIENT_ERROR: Unexpected EC2 error: InsufficientFreeAddressesInSubnet",
+                ),
+            ),
+            True,
+        ),
         (event("FAILED", ("QUEUED", "CLIENT_ERROR", "VPC_CLIENT_ERROR: no such subnet")), False),
         (event("STOPPED", ("QUEUED", "STOPPED", "")), False),
         (event("TIMED_OUT", ("QUEUED", "SUCCEEDED", ""), ("BUILD", "TIMED_OUT", "")), False),

@@ -16,10 +16,13 @@ RECORD_VARIABLE = "WORKFLOW_RESULT_RECORD"
 _LONGEST_CONTEXT = 600
 """Characters of what CodeBuild said that go into a FailureReason."""
 
-_BUSY = re.compile("(?i)limit|cannot have more than|throttl|too many|rate exceeded")
+_BUSY = re.compile(
+    "(?i)limit|cannot have more than|throttl|too many|rate exceeded|insufficientfreeaddresses"
+)
 """How AWS says that there is no room now, where no code of its own says so. With
 `concurrentBuildLimit` StartBuild refuses instead of queueing; a build in a VPC can fail in the
-queue since EC2's API was called too often, with VPC_CLIENT_ERROR and EC2's RequestLimitExceeded
+queue since EC2's API was called too often, with VPC_CLIENT_ERROR and EC2's RequestLimitExceeded, or
+since its subnets have no address left for now: other builds have them
 (https://docs.aws.amazon.com/codebuild/latest/userguide/builds-working.html)."""
 
 _ENDINGS = {
