@@ -354,7 +354,10 @@ class TestDeadLetter:
         world.table.time.now += 400
         assert world.state() == State.DIED
         world.builds().dead_letter(BODY)
-        assert world.reason().startswith("The engine could not take this order from its queue")
+        assert world.reason() == (
+            "The engine's run of this order died. Nothing was applied. Order it again; where that "
+            "happens twice, tell whoever runs the engine."
+        )
 
     def test_run_that_died_while_it_applied_keeps_its_reason(
         self, world: World, monkeypatch: pytest.MonkeyPatch

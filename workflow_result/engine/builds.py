@@ -39,6 +39,7 @@ NEVER_TAKEN = (
     "The engine could not take this order from its queue, though it tried several times. Nothing "
     f"was run. {_AGAIN}"
 )
+NEVER_APPLIED = f"The engine's run of this order died. Nothing was applied. {_AGAIN}"
 _NO_TIME = "the function had no time left"
 
 
@@ -115,7 +116,7 @@ class Builds:
             say(f"{record_id}: {entry.state}, its message in the dead-letter queue is nothing")
             return
         if isinstance(message, Message):
-            message = Unusable(message.result([], NEVER_TAKEN), ())
+            message = Unusable(message.result([], NEVER_APPLIED if entry else NEVER_TAKEN), ())
         self._end(message, of_waiting=False)
 
     # --- builds -----------------------------------------------------------------------------
