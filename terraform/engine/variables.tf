@@ -93,6 +93,12 @@ variable "terraform_checksums" {
     condition     = alltrue([for version, sum in var.terraform_checksums : can(regex("^[0-9]+[.][0-9]+[.][0-9]+(-[0-9a-z]+)?$", version)) && can(regex("^[0-9a-f]{64}$", sum))])
     error_message = "Each version, as 1.11.4, must have a SHA-256: 64 hexadecimal digits in lower case."
   }
+
+  # `init` has no -json before.
+  validation {
+    condition     = !anytrue([for version in keys(var.terraform_checksums) : can(regex("^(0|1[.][0-8])[.]", version))])
+    error_message = "The engine needs Terraform 1.9 or later."
+  }
 }
 
 variable "terraform_url" {
@@ -116,6 +122,11 @@ variable "image" {
   validation {
     condition     = can(regex("^[^\\s:]+(:[0-9]+/\\S+)?(:[^\\s:]+)?(@sha256:[0-9a-f]{64})?$", var.image))
     error_message = "The image must be given as CodeBuild takes it: aws/codebuild/NAME:TAG, or REGISTRY/NAME:TAG."
+  }
+
+  validation {
+    condition     = !can(regex("^aws/codebuild/.*(aarch64|windows|lambda)", var.image))
+    error_message = "The image must be one for Linux on x86_64, which the program's package and Terraform are for."
   }
 }
 

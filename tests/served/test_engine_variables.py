@@ -14,8 +14,10 @@ ROLE = "Each launch role must be given as the ARN of a role, arn:aws:iam::ACCOUN
 BOUNDARY = "The boundary must be given as the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME."
 CHECKSUM = "terraform_checksums has no checksum of this version: add the one of"
 SUMS = "Each version, as 1.11.4, must have a SHA-256: 64 hexadecimal digits in lower case."
+OLD = "The engine needs Terraform 1.9 or later."
 URL = "The URL must begin with https:// or file://, and must not end with a slash."
 IMAGE = "The image must be given as CodeBuild takes it: aws/codebuild/NAME:TAG, or"
+LINUX = "The image must be one for Linux on x86_64, which the program's package and Terraform are"
 COMPUTE = "The compute type must be BUILD_GENERAL1_SMALL, _MEDIUM, _LARGE, _XLARGE or _2XLARGE."
 TIMEOUT = "The timeout must be 5 to 2,130 minutes: CodeBuild ends a build after 36 hours,"
 BUILDS = "The number of concurrent builds must be 1 or more."
@@ -47,11 +49,15 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("terraform_version", "1.0.0", CHECKSUM),
     ("terraform_checksums", {"1.11.4": SUM[1:]}, SUMS),
     ("terraform_checksums", {"1.11.4": SUM, "latest": SUM}, SUMS),
+    ("terraform_checksums", {"1.11.4": SUM, "1.8.5": SUM}, OLD),
+    ("terraform_checksums", {"1.11.4": SUM, "0.15.5": SUM}, OLD),
     ("terraform_url", "http://releases.example.com", URL),
     ("terraform_url", "https://releases.example.com/", URL),
     ("terraform_url", "https://releases.example.com/$(id)", URL),
     ("image", "", IMAGE),
     ("image", "a b", IMAGE),
+    ("image", "aws/codebuild/amazonlinux-aarch64-standard:3.0", LINUX),
+    ("image", "aws/codebuild/windows-base:2022-1.0", LINUX),
     ("compute_type", "small", COMPUTE),
     ("timeout", 4, TIMEOUT),
     ("timeout", 2131, TIMEOUT),
@@ -120,6 +126,8 @@ def test_every_variable_and_output_is_on_the_page() -> None:
     ("name", "value"),
     [
         ("image", "aws/codebuild/standard:7.0"),
+        ("image", "registry.example.com/team/terraform-lambda-aarch64"),
+        ("terraform_checksums", {"1.11.4": SUM, "1.9.0": SUM, "1.10.0-rc1": SUM, "2.0.0": SUM}),
         ("image", "registry.example.com:5000/team/terraform@sha256:" + SUM),
         (
             "launch_role_arns",
