@@ -30,8 +30,8 @@ def brief(outcome: Outcome) -> list[tuple[str, str | None]]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nonsense"], [("info", "usage")] * 4),
-        (["validate", "--nonsense"], [("info", "usage")] * 4),
+        (["nonsense"], [("error", "usage")] * 4),
+        (["validate", "--nonsense"], [("error", "usage")] * 4),
         (["forget", "rec-demo", "--journal", "nowhere"], [("error", "setup")]),
         (["pending", "--journal", "ftp://x"], [("error", "setup")]),
     ],

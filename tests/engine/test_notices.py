@@ -171,9 +171,13 @@ class TestWhatCannotBeTold:
         assert members["Outputs"] == [{"OutputKey": "b", "OutputValue": "(sensitive value)"}]
 
     def test_tracer_tag_that_aws_does_not_allow_is_left_out(self) -> None:
-        members = told(REFERENCE | {"tracerTag": {"key": "k", "value": "<>"}}).members
+        tag = {"tracerTag": {"key": "k", "value": "<>"}}
+        members = told(REFERENCE | tag | {"outputs": [{"key": "a", "value": "1"}]}).members
         assert members["Status"] == "SUCCEEDED"
         assert "ResourceIdentifier" not in members
+        assert members["Outputs"] == [{"OutputKey": "a", "OutputValue": "1"}]
+        members = told(REFERENCE | tag | {"error": "E", "errorMessage": "No bucket"}).members
+        assert members["FailureReason"] == "No bucket"
 
     def test_missing_tracer_tag_is_that_of_the_product(self) -> None:
         event = {name: value for name, value in REFERENCE.items() if name != "tracerTag"}

@@ -71,6 +71,7 @@ class CodeBuild:
                 "startTime": time.time(),
                 "environment": {"environmentVariables": members["environmentVariablesOverride"]},
                 "phases": [{"phaseType": "SUBMITTED", "phaseStatus": "SUCCEEDED"}],
+                "logs": {"deepLink": f"https://console.example.com/{build_id}"},
                 "token": members["idempotencyToken"],
             }
         )
@@ -103,6 +104,7 @@ class CodeBuild:
                     "environment": {
                         "environment-variables": build["environment"]["environmentVariables"]
                     },
+                    "logs": {"deep-link": build["logs"]["deepLink"]},
                     "phases": [
                         {
                             "phase-type": phase["phaseType"],

@@ -183,7 +183,7 @@ def test_what_is_no_message_goes_to_the_dead_letters_with_the_reason(station: St
     assert "cannot be an order" in stderr
 
 
-NO_S3 = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+NO_STS = {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
 
 
 @pytest.mark.parametrize(("received", "status"), [(3, "IN_PROGRESS"), (4, "FAILED")])
@@ -195,13 +195,13 @@ def test_order_is_failed_where_its_message_does_not_come_again(
     queue = station.queues["PROVISION_PRODUCT"]
     for _ in range(received):
         assert station.sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)["Messages"]
-    _, _, stderr = station.work(**NO_S3)
-    assert "the state bucket" in stderr
+    _, _, stderr = station.work(**NO_STS)
+    assert "the launch role" in stderr
     detail = station.sandbox.record("rec-1")["RecordDetail"]
     assert detail["Status"] == status
     assert station.left(queue) == (status == "IN_PROGRESS")
     for error in detail["RecordErrors"]:
-        assert "could not carry out this order: the state bucket" in error["Description"]
+        assert "could not carry out this order: the launch role" in error["Description"]
 
 
 SETUPS = {

@@ -5,6 +5,7 @@ Terraform has one. Their events are taken as they are, so that one function can 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ OPERATION_VARIABLE = "WORKFLOW_RESULT_OPERATION"
 
 _OPERATIONS = {"PROVISIONING": "provision", "UPDATING": "update", "TERMINATING": "terminate"}
 """`serviceCatalogOperation` of HashiCorp's engine."""
+
+_CAN_BE_LEFT_OUT = {"FailureReason", "Outputs", "ResourceIdentifier"}
 
 _UNTOLD = "The engine said no more than that it failed."
 
@@ -54,10 +57,11 @@ def read(event: Mapping[str, Any], operation: str | None) -> Request:
     except Problem as problem:
         for line in problem.lines:
             say(f"warning: left out of the result: {line}", Style.YELLOW)
-        for name in ("Outputs", "ResourceIdentifier"):
+        wrong = {re.split(r"\W", line, maxsplit=1)[0] for line in problem.lines}
+        for name in _CAN_BE_LEFT_OUT & wrong or _CAN_BE_LEFT_OUT:
             members.pop(name, None)
         if failed:
-            members["FailureReason"] = _UNTOLD
+            members.setdefault("FailureReason", _UNTOLD)
         return check(Draft(members), operation)
 
 
