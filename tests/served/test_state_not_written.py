@@ -15,6 +15,13 @@ resource "terraform_data" "signals" {
   }
 }
 """
+KILLS = """
+resource "terraform_data" "kills" {
+  provisioner "local-exec" {
+    command = "kill -KILL $PPID"
+  }
+}
+"""
 
 
 def make(station: Station, ministack: Ministack, *, denials: int) -> str:
@@ -55,10 +62,9 @@ def test_terminate_fails_where_terraform_was_at_work_and_has_left_no_state(
     station: Station,
 ) -> None:
     """Nothing would be found to destroy, whatever is there."""
-    station.upload("v1", packed(main_tf=HELLO))
+    station.upload("v1", packed(main_tf=HELLO + KILLS))
     station.send(order())
-    killed = station.program('[ "$1" = apply ] && kill -KILL $$; exec terraform "$@"')
-    station.work("--terraform", killed)
+    station.work()
     station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-2"))
     assert status_and_reason(station, "rec-2") == (
         "FAILED",
@@ -67,3 +73,15 @@ def test_terminate_fails_where_terraform_was_at_work_and_has_left_no_state(
         "administrator can terminate it with the option to ignore errors (IgnoreErrors), which "
         "leaves them alone.",
     )
+
+
+def test_terminate_succeeds_where_apply_had_not_begun_to_change_anything(
+    station: Station,
+) -> None:
+    station.upload("v1", packed(main_tf=HELLO))
+    station.send(order())
+    fails = station.program('[ "$1" = apply ] && exit 1; exec terraform "$@"')
+    station.work("--terraform", fails)
+    assert station.sandbox.status("rec-1") == "FAILED"
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-2"))
+    assert status_and_reason(station, "rec-2") == ("SUCCEEDED", "")

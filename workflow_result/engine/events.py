@@ -38,7 +38,7 @@ class Events:
     `errors` are its diagnostics, at most `MAX_ERRORS`, `more_errors` is the number of further
     ones; `said` holds the first and the last lines of the step that are no events. `outputs` has,
     of each root output, its members as JSON text. `removes` is the number of objects that the plan
-    destroys, where it says so.
+    destroys, where it says so. `has_begun` says whether the change of anything has.
     """
 
     def __init__(self) -> None:
@@ -47,6 +47,7 @@ class Events:
         self.said: list[str] = []
         self.outputs: dict[str, dict[str, bytes]] = {}
         self.removes: str | None = None
+        self.has_begun = False
         self.version = ""
         self.is_opentofu = False
         self.is_interrupted = False
@@ -89,6 +90,7 @@ class Events:
                 return
         if event.get("message_code") == "output_init_success_cli_message":
             return
+        self.has_begun |= event["type"] in ("apply_start", "provision_start", "action_start")
         message = event["@message"]
         if message.lstrip().startswith("Interrupt received"):
             self.is_interrupted = True

@@ -48,6 +48,11 @@ class Product:
         self._bucket.upload(archive, self._archive)
         archive.unlink()
 
+    def take_back(self) -> None:
+        """Nothing was applied after all: where there is no state, nothing is kept, either."""
+        if not self.has_state():
+            self._bucket.delete(self._archive)
+
     def fetch(self, folder: Path) -> dict[str, str] | None:
         """Unpack what was kept to `folder`, and return the parameters; None where nothing was.
 

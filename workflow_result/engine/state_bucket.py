@@ -97,10 +97,11 @@ class StateBucket:
 
         return self._ask(put, absent="412 409 404" if condition else "")
 
-    def delete(self, key: str, etag: str) -> None:
-        """Delete what has this ETag; where there is something else, that stays."""
+    def delete(self, key: str, etag: str | None = None) -> None:
+        """Delete what is there; where it has another ETag than the one that is given, it stays."""
+        condition = {"IfMatch": etag} if etag else {}
         self._ask(
-            lambda s3: s3.delete_object(Bucket=self.name, Key=key, IfMatch=etag), absent="412 404"
+            lambda s3: s3.delete_object(Bucket=self.name, Key=key, **condition), absent="412 404"
         )
 
     def upload(self, file: Path, key: str) -> None:

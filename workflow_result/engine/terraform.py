@@ -57,7 +57,8 @@ class Settings:
     is one, and `lock_timeout` seconds for the state's lock.
 
     `environment` is what it inherits, else this process's. `watch` is told the process ID of each
-    child that begins, and 0 when it has ended.
+    child that begins, and 0 when it has ended. `unchanged` is called where apply has failed before
+    it began to change anything.
     """
 
     directory: Path
@@ -66,6 +67,7 @@ class Settings:
     lock_timeout: int
     environment: Mapping[str, str] | None = None
     watch: Callable[[int], None] = lambda _: None
+    unchanged: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -99,6 +101,7 @@ class TerraformRun:
         self._stop_requests = stop_requests
         self._stopper = Stopper(stop_requests, settings.timeout)
         self._watch = settings.watch
+        self._unchanged = settings.unchanged
         self._program = Program(settings.program, settings.directory, self._stopper, settings.watch)
         self._inherited = os.environ if settings.environment is None else settings.environment
 
@@ -159,6 +162,8 @@ class TerraformRun:
                 program.step("apply", self._lock_timeout, *again, f"/dev/fd/{plan}")
                 break
             except Failed:
+                if not program.events.has_begun:
+                    self._unchanged()
                 is_saved = self._has_saved_late()
                 if is_saved and not (program.events.errors or self._stopper.by):
                     why = "the state is written by now"

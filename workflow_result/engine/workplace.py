@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from workflow_result.account import Account
@@ -157,7 +158,15 @@ class EngineWorkplace:
             have.lock_timeout,
             environment=environment,
             watch=guard.watch,
+            unchanged=partial(self._take_back, product),
         )
+
+    def _take_back(self, product: Product) -> None:
+        """Forget what was kept where it is of no product yet: else a terminate would miss one."""
+        try:
+            product.take_back()
+        except Problem as problem:
+            say(f"warning: what was kept stays: {problem.lines[0]}", Style.YELLOW)
 
     def _override(self, configuration: Path, key: str) -> None:
         """Write the backend: the engine's, with its own lock, whatever the artifact says."""
