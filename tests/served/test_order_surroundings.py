@@ -66,7 +66,7 @@ def test_providers_have_the_launch_role_and_the_backend_the_engine_s(
         f"arn:aws:s3:::{station.artifacts}/v1"
     }
     state = f"arn:aws:s3:::{station.state}"
-    own = (STATE, f"{STATE}.seen", f"{STATE}.tflock", f"{STATE}.artifact.tar.gz")
+    own = ("check", STATE, f"{STATE}.seen", f"{STATE}.tflock", f"{STATE}.artifact.tar.gz")
     assert mine == {state} | {f"{state}/{key}" for key in own}
 
 
@@ -99,6 +99,15 @@ def test_orders_share_nothing_by_terraform_s_own_variables(station: Station) -> 
     assert station.sandbox.status("rec-1") == "SUCCEEDED"
     assert STATE in station.kept()
     assert not shared.exists()
+
+
+def test_files_of_the_worker_s_environment_are_not_the_artifact_s(station: Station) -> None:
+    (station.home / "terraform.rc").write_text("disable_checkpoint = true\n")
+    own = {"terraform.rc": "this is { no configuration"}
+    station.upload("v1", packed(main_tf=HELLO, **own))
+    station.send(order())
+    _, _, stderr = station.work(TF_CLI_CONFIG_FILE="terraform.rc")
+    assert station.sandbox.status("rec-1") == "SUCCEEDED", stderr
 
 
 def test_person_s_terraform_sees_whose_lock_it_is_and_can_remove_it(

@@ -1,6 +1,7 @@
 """The engine's workplace: what it does around a run, so that the artifact needs no change."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,9 @@ _WAY_OUT = (
 
 _OF_ONE_ORDER = ("TF_DATA_DIR", "TF_WORKSPACE")
 """Variables by which orders would share what is each one's own."""
+
+_PATHS = ("TF_CLI_CONFIG_FILE", "TERRAFORM_CONFIG", "TF_PLUGIN_CACHE_DIR")
+"""Variables that name files of this machine: in an order's folder they would be the artifact's."""
 
 
 def check_environment(environment: Mapping[str, str]) -> None:
@@ -151,6 +155,7 @@ class EngineWorkplace:
         self._override(configuration, key)
         for name in _OF_ONE_ORDER:
             environment.pop(name, None)
+        environment |= {n: os.path.abspath(environment[n]) for n in _PATHS if environment.get(n)}
         return message, Settings(
             configuration,
             have.program,
