@@ -1,6 +1,7 @@
 """`notify`: the call, what each answer of Service Catalog means, and what stays unsaid."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -220,8 +221,9 @@ def test_answer_that_never_comes_is_not_waited_for(
     assert outcome.lines == [f"rec-demo: not known to be reported: {cause}. {SAVED}"]
 
 
-def test_interrupt_while_waiting_for_the_answer_says_that_it_may_be_reported(
-    program: Program, start_sandbox: Callable[..., Sandbox]
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_while_waiting_for_the_answer_says_that_it_may_be_reported(
+    program: Program, start_sandbox: Callable[..., Sandbox], kind: signal.Signals
 ) -> None:
     sandbox = start_sandbox("--misbehave", "silent")
     process = subprocess.Popen(
@@ -237,7 +239,7 @@ def test_interrupt_while_waiting_for_the_answer_says_that_it_may_be_reported(
     process.stdin.close()
     process.stdin = None
     wait_until_connected(process.pid, sandbox.url)
-    process.send_signal(2)
+    process.send_signal(kind)
     _, stderr = process.communicate()
     assert process.returncode == 75
     assert stderr == (f"rec-demo: not known to be reported: interrupted. {SAVED}\n")

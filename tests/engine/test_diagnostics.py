@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,25 @@ def test_summary_is_whole_where_there_is_room_for_it() -> None:
     assert f"{summary.strip()} (a.b)\non main.tf line 1\nDetail." in alone
     both = failure_reason("terraform apply failed", [one, other], [])
     assert f"1. {summary.strip()} (a.b)\n2. {summary.strip()} (c.d)" in both
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [
+        (
+            'The root module input variable "x" is not set, and has no default value. Use a -var '
+            "or -var-file command line argument to provide a value for this variable.",
+            'The root module input variable "x" is not set, and has no default value.',
+        ),
+        (
+            "Please resolve the issue above and try\nagain. For most commands, you can disable "
+            'locking with the "-lock=false"\nflag, but this is not recommended.',
+            "Please resolve the issue above and try\nagain.",
+        ),
+    ],
+)
+def test_advice_on_a_command_line_is_left_out(detail: str, told: str) -> None:
+    assert TerraformError.from_diagnostic({"summary": "S", "detail": detail}).detail == told
 
 
 def test_many_errors_have_every_summary_and_address_before_any_detail() -> None:

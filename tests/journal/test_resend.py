@@ -240,15 +240,16 @@ class TestResend:
         assert len(desk.tokens("rec-demo")) == 1
         assert desk.leftovers() == []
 
+    @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_one_gives_up_what_it_has_not_sent(
-        self, new_desk: Callable[..., Desk]
+        self, new_desk: Callable[..., Desk], kind: signal.Signals
     ) -> None:
         owed = [f"rec-{n}" for n in range(20)]
         desk = new_desk("--delay", "0.2", *(f"--record={record}" for record in owed))
         desk.owe(*owed)
         process = desk.start("resend")
         wait_for_call(desk)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(kind)
         assert ended(process).code == 130
         assert desk.main("resend").code == 0
         assert sorted(record for record, _, _ in desk.sandbox.calls()) == sorted(owed)

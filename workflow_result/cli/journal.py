@@ -12,6 +12,7 @@ from workflow_result.cli.options import (
     Command,
     aws_options,
     debug_option,
+    ends_like_ctrl_c,
     journal_option,
     journal_place,
 )
@@ -44,6 +45,7 @@ def resend(
     from workflow_result.pace import AT_MOST
     from workflow_result.resending import resend
 
+    ends_like_ctrl_c()
     delivery = Delivery(region, profile, endpoint_url, AT_MOST)
     opened = _existing_journal(journal, delivery.account)
     if not opened:

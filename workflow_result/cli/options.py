@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,13 @@ def aws_options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+def ends_like_ctrl_c() -> None:
+    """Have SIGTERM and SIGHUP do what SIGINT does, from now on: what became of a result is told."""
+    for kind in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(kind) == signal.SIG_DFL:  # else somebody has it ignored, as nohup does
+            signal.signal(kind, signal.default_int_handler)
 
 
 class Command(click.Command):

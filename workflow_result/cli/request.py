@@ -12,6 +12,7 @@ from workflow_result.cli.options import (
     Command,
     aws_options,
     debug_option,
+    ends_like_ctrl_c,
     journal_option,
     journal_place,
     operation_option,
@@ -76,6 +77,7 @@ def notify(
     from workflow_result.journal.place import open_journal
     from workflow_result.reporting import Reporter
 
+    ends_like_ctrl_c()
     request = requests.check(_read_request(operation, input_file), operation)
     name_record(request.members["RecordId"], operation)
     delivery = Delivery(region, profile, endpoint_url)

@@ -1,5 +1,6 @@
 """What Terraform says of its errors, and a FailureReason made of it."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,13 @@ _MAX_HEADLINE = 300
 _MIN_SUMMARY = 300  # what of a summary is told at the least, before the details of others
 _MAX_ADDRESS = 200
 _MAX_PART = 64 * 1024  # of each part of a diagnostic that is kept
+
+
+_FOR_A_SHELL = re.compile(
+    r"(Use a -var or -var-file command line argument|"
+    r'For most commands,\s+you\s+can\s+disable\s+locking\s+with\s+the\s+"-lock=false")[^.]*\.'
+)
+"""Advice of Terraform's on a command line, which the person who ordered has not."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class TerraformError:
         line = _object(place.get("start")).get("line")
         return cls(
             summary=_part(diagnostic, "summary") or "Error",
-            detail=_part(diagnostic, "detail"),
+            detail=_FOR_A_SHELL.sub("", _part(diagnostic, "detail")).rstrip(),
             address=_part(diagnostic, "address"),
             place=f"{_part(place, 'filename')} line {line}" if line else "",
         )
