@@ -246,7 +246,7 @@ def _journal(setup: Setup) -> Found:
     place = setup.journal
     name = f"dynamodb://{place.name}" if isinstance(place, Table) else str(place)
     try:
-        journal = open_journal(place, setup.account, make=False)
+        journal = open_journal(place, setup.account, change=False)
     except NoJournal:
         if isinstance(place, Path) and place.parent.is_dir():
             check_folder(place)

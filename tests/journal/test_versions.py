@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from engine_cli import read_until
-from journal_cli import NOBODY, Desk, a_message, a_request, ended
+from journal_cli import (
+    NOBODY,
+    OLDER_RECORDS,
+    Desk,
+    a_message,
+    a_request,
+    ended,
+    older_journal,
+)
 
 from workflow_result.engine.terraform import HOST_DIED
 from workflow_result.journal import database as tables
@@ -31,16 +39,10 @@ VERSION_2 = "1b37f4c"
 class TestOlder:
     """Journals as those versions left them: see the `.sql` files."""
 
-    RECORDS = ("owed", "died", "refused", "reported", "presumed", "two", "late", "again")
-
     @pytest.fixture
     def desk(self, new_desk: Callable[..., Desk], version: int) -> Desk:
-        desk = new_desk(*(f"--record=rec-{name}" for name in self.RECORDS))
-        desk.folder.mkdir()
-        with desk.table() as table:
-            script = Path(__file__).with_name(f"version-{version}.sql")
-            table.executescript(script.read_text(encoding="utf-8"))
-        desk.journal.chmod(0o600)
+        desk = new_desk(*(f"--record=rec-{name}" for name in OLDER_RECORDS))
+        older_journal(desk, version)
         return desk
 
     def test_entries_of_one_record_become_one(self, desk: Desk, version: int) -> None:
@@ -60,7 +62,7 @@ class TestOlder:
     def test_what_is_owed_is_sent(self, desk: Desk, version: int) -> None:
         resent = desk.main("resend")
         assert resent.lines == ["5 reported, 0 refused, 0 still owed, 1 for AWS left alone"]
-        assert {name: desk.sandbox.status(f"rec-{name}") for name in self.RECORDS} == {
+        assert {name: desk.sandbox.status(f"rec-{name}") for name in OLDER_RECORDS} == {
             "owed": "SUCCEEDED",
             "died": "FAILED",
             "refused": "IN_PROGRESS",
@@ -139,6 +141,9 @@ class TestOlderProcess:
     ) -> None:
         died, succeeded = requests_of(record)
         older("begin", died)
+        before = desk.journal.read_bytes()
+        assert f"{record}  terminate  sandbox us-east-1  running" in desk.main("pending").stdout
+        assert desk.journal.read_bytes() == before
         assert desk.main("resend").lines == ["0 reported, 0 refused, 0 still owed"]
         assert desk.pending()[record].state == "running"
         assert desk.run(record).code == 75

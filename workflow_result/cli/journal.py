@@ -75,7 +75,7 @@ def pending(journal: str | None, as_json: bool, check: bool) -> None:
     Example:
       MAIN_PY pending --json
     """
-    opened = _existing_journal(journal)
+    opened = _existing_journal(journal, change=False)
     if not opened:
         if as_json:
             print_line("[]")
@@ -161,14 +161,19 @@ def forget(record_id: str, journal: str | None) -> None:
         raise click.exceptions.Exit(ExitCode.NOT_DELIVERED)
 
 
-def _existing_journal(option: str | None, account: "Account | None" = None) -> "Journal | None":
-    """Open the journal, which has to be there where it is named; the default one may be missing."""
+def _existing_journal(
+    option: str | None, account: "Account | None" = None, *, change: bool = True
+) -> "Journal | None":
+    """Open the journal, to `change` it or to look at it.
+
+    It has to be there where it is named; the default one may be missing.
+    """
     from workflow_result.journal.place import open_journal
     from workflow_result.journal.store import NoJournal
 
     place = journal_place(option)
     try:
-        return open_journal(place, account, make=False)
+        return open_journal(place, account, make=False, change=change)
     except NoJournal:
         if option or os.environ.get(JOURNAL_VARIABLE):
             raise

@@ -128,7 +128,7 @@ def rescue(
             # The usual journal of whoever calls this need not be the engine's.
             sees_runs=bool(machines or is_named),
         ),
-        _existing_journal(journal, engine, is_named=is_named),
+        _existing_journal(journal, engine, is_named=is_named, change=apply),
         partial(open_journal, journal_place(journal), engine),
         delivery,
         older_than * 60.0,
@@ -219,14 +219,17 @@ def _since(finding: "Finding") -> str:
 
 
 def _existing_journal(
-    option: str | None, account: "Account", *, is_named: bool
+    option: str | None, account: "Account", *, is_named: bool, change: bool
 ) -> "Journal | None":
-    """Open the journal, which has to be there where it is named; the default one may be missing."""
+    """Open the journal, to `change` it or to look at it.
+
+    It has to be there where it is named; the default one may be missing.
+    """
     from workflow_result.journal.place import open_journal
     from workflow_result.journal.store import NoJournal
 
     try:
-        return open_journal(journal_place(option), account, make=False)
+        return open_journal(journal_place(option), account, make=False, change=change)
     except NoJournal:
         if is_named:
             raise

@@ -6,13 +6,14 @@ with zeros (secure_delete), but for two cases:
   rows are never moved, so `PADDING` keeps the request out of the first page of its row;
 * a page that was free before is not restored after a crash in the middle of a transaction, and
   keeps what the transaction wrote. So there are none: auto_vacuum cuts them off the file. It
-  does so after the commit, and what a crash in between leaves is cut off when it is next opened.
+  does so after the commit, and what a crash in between leaves is cut off when it is next opened to
+  be changed.
 """
 
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ STEPS = (
     """,
 )
 """Each brings the tables from one version to the next; `PRAGMA user_version` counts them. An older
-journal is brought up to date when it is opened, a newer one refused."""
+journal is brought up to date when it is opened to be changed, a newer one refused."""
 
 _PAGE = 4096
 PADDING = " " * _PAGE
@@ -83,13 +84,17 @@ BUSY_SECONDS = 30
 class Database:
     """The database in the file `path`, which is made where it does not exist and may be (`make`).
 
+    Where it is not to `change`, no file is made or written, whatever version it is of. (But what a
+    crash has left half written SQLite takes back, as whoever reads it has to.)
+
     Raises `JournalProblem` where it cannot be used, here and in every method; `NoJournal` where it
     does not exist and is not to be made.
     """
 
-    def __init__(self, path: Path, *, make: bool) -> None:
+    def __init__(self, path: Path, *, make: bool, change: bool = True) -> None:
         self._path = path
-        self._make = make
+        self._make = make and change
+        self._change = change
         self._patience: float = BUSY_SECONDS
         if path.parts[:1] == ("~",):  # nobody has made a home directory of it
             raise JournalProblem(
@@ -98,7 +103,7 @@ class Database:
         with self.problems_named():
             # SQLite and the locks have to agree on the file, whatever links lead there.
             self._path = Path(os.path.realpath(path))
-            self.locks = Locks(self._path)
+            self.locks = Locks(self._path, make=change)
             self.connection = self._open()
 
     def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
@@ -109,11 +114,8 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Have what happens meanwhile happen as a whole, on disk in the end, or not at all."""
-        with (
-            self.problems_named(),
-            self.locks.turn(self._patience),
-            _transaction(self.connection),
-        ):
+        turn = self.locks.turn(self._patience) if self._change else nullcontext()
+        with self.problems_named(), turn, _transaction(self.connection, writes=self._change):
             yield self.connection
 
     @contextmanager
@@ -169,18 +171,44 @@ class Database:
         check_side_file(Path(f"{self._path}-journal"))
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            self._set_up(connection)
+            new = self._is_new(connection)
+            if not self._change:
+                return self._to_look_at(connection, new)
+            self._set_up(connection, new)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
+    def _is_new(self, connection: sqlite3.Connection) -> bool:
         new = _number(connection, "SELECT count(*) FROM sqlite_master") == 0
         if not new and _number(connection, "PRAGMA application_id") != APPLICATION:
             raise JournalProblem(
                 f"the journal {self._path} cannot be used: it is another program's database"
             )
+        if _number(connection, "PRAGMA user_version") > len(STEPS):
+            raise JournalProblem(
+                f"the journal {self._path} is of a newer version of this program: use that one, or "
+                "another journal with --journal"
+            )
+        return new
+
+    def _to_look_at(self, connection: sqlite3.Connection, new: bool) -> sqlite3.Connection:
+        """Return `connection`, over which nothing can be written from now on; or in its place, of
+        an older version, a copy in memory that is brought up to date."""
+        connection.execute("PRAGMA query_only = ON")
+        # In a transaction, since `backup` alone would wait for a writer without end.
+        with _transaction(connection, writes=False):
+            if _number(connection, "PRAGMA user_version") == len(STEPS):
+                return connection
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            connection.backup(copy)
+        connection.close()
+        with _transaction(copy):
+            self._bring_up_to_date(copy, new)
+        return copy
+
+    def _set_up(self, connection: sqlite3.Connection, new: bool) -> None:
         # Write no temporary files with what is deleted, either.
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -195,23 +223,7 @@ class Database:
         connection.execute("PRAGMA fullfsync = ON")  # without it, macOS syncs to the drive's cache
         if _number(connection, "PRAGMA user_version") < len(STEPS):
             with self.locks.turn(self._patience), _transaction(connection):
-                columns = connection.execute("SELECT name FROM pragma_table_info('result')")
-                if not new and ("destination",) not in columns.fetchall():
-                    raise JournalProblem(
-                        f"the journal {self._path} cannot be used: it is older than what this "
-                        f"version knows{_LEFT}"
-                    )
-                # Again: another process may have been faster.
-                for step in STEPS[_number(connection, "PRAGMA user_version") :]:
-                    for statement in step.split(";\n"):
-                        connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {len(STEPS)}")
-        if _number(connection, "PRAGMA user_version") > len(STEPS):
-            raise JournalProblem(
-                f"the journal {self._path} is of a newer version of this program: use that one, or "
-                "another journal with --journal"
-            )
+                self._bring_up_to_date(connection, new)
         connection.execute("BEGIN")
         used = _number(connection, "PRAGMA page_count") * _number(connection, "PRAGMA page_size")
         size = self._path.stat().st_size
@@ -219,11 +231,25 @@ class Database:
         if size > used:  # SQLite was killed before it could cut off what it does not use
             connection.execute("VACUUM")
 
+    def _bring_up_to_date(self, connection: sqlite3.Connection, new: bool) -> None:
+        columns = connection.execute("SELECT name FROM pragma_table_info('result')")
+        if not new and ("destination",) not in columns.fetchall():
+            raise JournalProblem(
+                f"the journal {self._path} cannot be used: it is older than what this version "
+                f"knows{_LEFT}"
+            )
+        # Looked up here: another process may have been faster.
+        for step in STEPS[_number(connection, "PRAGMA user_version") :]:
+            for statement in step.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    try:
-        connection.execute("BEGIN IMMEDIATE")  # in here, since an interrupt may come right after it
+def _transaction(connection: sqlite3.Connection, *, writes: bool = True) -> Iterator[None]:
+    try:  # which begins in here, since an interrupt may come right after it
+        connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
         yield
         connection.execute("COMMIT")
     except BaseException:

@@ -109,11 +109,15 @@ def _check(path: Path, status: os.stat_result) -> None:
 
 
 class Locks:
-    """The locks on the file beside the journal `path`. Its methods raise OSError."""
+    """The locks on the file beside the journal `path`, which is made where it may be (`make`).
 
-    def __init__(self, path: Path) -> None:
+    Its methods raise OSError.
+    """
+
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self.owner: int | None = None
         self._journal = path
+        self._make = make
         self._descriptor: int | None = None
 
     def own(self) -> int:
@@ -132,11 +136,17 @@ class Locks:
         if owner == self.owner:
             return True
         try:
+            file = self._file()
+        except FileNotFoundError:
+            if self._make:
+                raise
+            return False  # nobody has held a lock yet
+        try:
             # Shared, so that two that ask at once do not take each other for the owner.
-            fcntl.lockf(self._file(), fcntl.LOCK_SH | fcntl.LOCK_NB, 1, owner)
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, owner)
         except (BlockingIOError, PermissionError):
             return True
-        fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, owner)
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, owner)
         return False
 
     @contextmanager
@@ -191,5 +201,5 @@ class Locks:
 
     def _file(self) -> int:
         if self._descriptor is None:
-            self._descriptor = open_private(Path(f"{self._journal}.lock"), make=True)
+            self._descriptor = open_private(Path(f"{self._journal}.lock"), make=self._make)
         return self._descriptor

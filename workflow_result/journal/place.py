@@ -65,11 +65,16 @@ def parse(named: str) -> Path | Table:
 
 
 def open_journal(
-    place: Path | Table, account: Account | None = None, *, make: bool = True
+    place: Path | Table,
+    account: Account | None = None,
+    *,
+    make: bool = True,
+    change: bool = True,
 ) -> Journal:
     """Open the journal at `place`, which is made where it is a file that does not exist (`make`).
 
-    `account` has the region of a table that names none, and the credentials for it. Raises
+    A file that is not to `change` is neither made nor brought up to date, and can only be looked
+    at. `account` has the region of a table that names none, and the credentials for it. Raises
     `JournalProblem` where it cannot be used, `NoJournal` where it does not exist and is not to be
     made. A table is not asked yet.
     """
@@ -82,5 +87,5 @@ def open_journal(
     else:
         from workflow_result.journal.sqlite import SQLiteStore
 
-        store = SQLiteStore(place, make=make)
+        store = SQLiteStore(place, make=make, change=change)
     return Journal(store)

@@ -33,7 +33,8 @@ class SQLiteStore:
     """The `Store` in the file `path`, which is made where it does not exist.
 
     Raises `JournalProblem` where it cannot be used, here and in every method; `NoJournal` where it
-    does not exist and is not to be made (`make`).
+    does not exist and is not to be made (`make`). Where it is not to `change`, no file is made or
+    written, and what would change it is such a problem.
 
     A record can have several rows: older versions entered one for each result, and do so while
     their processes live. `as_record` says which one counts; whoever enters or claims something
@@ -42,8 +43,8 @@ class SQLiteStore:
 
     is_shared = False
 
-    def __init__(self, path: Path, *, make: bool = True) -> None:
-        self._database = Database(path, make=make)
+    def __init__(self, path: Path, *, make: bool = True, change: bool = True) -> None:
+        self._database = Database(path, make=make, change=change)
         self._locks = self._database.locks
 
     def change(self, keys: Sequence[Key], move: Move[T]) -> list[tuple[Record, T]]:
