@@ -9,16 +9,16 @@ output "table_arn" {
 }
 
 output "report_policy" {
-  description = "IAM policy, as JSON, for what runs `notify`, `run` or `forget`: reads and writes single entries."
+  description = "IAM policy, as JSON, for what runs `notify`, `run`, `forget`, `rescue` or `worker --record`: reads and writes single entries."
   value       = local.policies.report
 }
 
 output "resend_policy" {
-  description = "IAM policy, as JSON, for what runs `resend`: what report_policy allows, and finding what is due."
+  description = "IAM policy, as JSON, for what runs `resend` or `worker`: what report_policy allows, and finding what is due."
   value       = local.policies.resend
 }
 
 output "look_policy" {
-  description = "IAM policy, as JSON, for who runs `pending`: lists what is due, and can read neither a request nor a WorkflowToken."
+  description = "IAM policy, as JSON, for who runs `pending` or `doctor`: lists what is due, and can read neither a request nor a WorkflowToken."
   value       = local.policies.look
 }
