@@ -1,7 +1,6 @@
 """The engine's calls to its own S3 bucket, and what goes wrong with them, for a person.
 
-What fails here is not the order's fault, so it is a `Problem`: nothing was applied, and the order
-may be run again.
+What fails here is not the order's fault, so it is a `Problem`.
 """
 
 import re
