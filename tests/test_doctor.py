@@ -84,13 +84,15 @@ def test_terraform_that_is_missing_is_a_warning(program: Program, sandbox: Sandb
     )
 
 
+TELLS_NONE = "PROGRAM tells no version: run `PROGRAM version -json` by hand, or name another one"
 TERRAFORMS = {
     'echo \'{"terraform_version": "1.8.5"}\'': "Terraform 1.8.5 is too old: install 1.9 or later",
-    """case "$2" in -json) echo '{"terraform_version": "1.5.0"}' ;; *) echo OpenTofu ;; esac""": (
-        "OpenTofu 1.5.0 is too old: install 1.6 or later"
+    """case "$2" in -json) echo '{"terraform_version": "1.6.3"}' ;; *) echo OpenTofu ;; esac""": (
+        "OpenTofu 1.6.3 is too old: install 1.7 or later"
     ),
-    "exit 3": "PROGRAM tells no version (exit status 3): name another one",
-    "echo '[]'": "PROGRAM tells no version (exit status 0): name another one",
+    "exit 3": TELLS_NONE,
+    "echo '[]'": TELLS_NONE,
+    """echo '{"terraform_version": "1.x"}'""": TELLS_NONE,
 }
 
 

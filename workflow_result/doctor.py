@@ -5,7 +5,6 @@ an end is a finding itself.
 """
 
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -21,7 +20,6 @@ from typing import Any
 from workflow_result.account import Account
 from workflow_result.aside import Aside
 from workflow_result.delivery import Delivery
-from workflow_result.journal.files import check_folder
 from workflow_result.journal.place import Table, open_journal
 from workflow_result.journal.record import Entry, State
 from workflow_result.journal.store import NoJournal
@@ -37,9 +35,6 @@ PACKAGES = (
     *("boto3", "click", "jsonschema", "platformdirs", "regress", "tree_sitter"),
     "tree_sitter_hcl",
 )
-
-OLDEST = {"Terraform": (1, 9), "OpenTofu": (1, 6)}
-"""The first versions whose `init` has -json."""
 
 SKEW = 60.0
 MOST_SKEW = 300.0
@@ -145,22 +140,18 @@ def _terraform(setup: Setup) -> Found:
         return Health.WARNING, f"{name} was not found: `run` and `worker` need it, or --terraform"
     program = Program(name, Path(), Stopper(deque(), None), lambda _: None)
     program.environment = os.environ
-    code, said = program.ask("version", "-json")
-    try:
-        text = str(json.loads(said)["terraform_version"])
-        numbers = tuple(int(number) for number in text.split("-")[0].split("."))
-    except (ValueError, KeyError, TypeError):
-        return Health.FAULT, f"{name} tells no version (exit status {code}): name another one"
-    kind = "OpenTofu" if program.is_opentofu() else "Terraform"
-    if numbers < OLDEST[kind]:
-        wanted = ".".join(map(str, OLDEST[kind]))
-        return Health.FAULT, f"{kind} {text} is too old: install {wanted} or later"
+    version = program.version()
+    if not version:
+        by_hand = f"run `{name} version -json` by hand, or name another one"
+        return Health.FAULT, f"{name} tells no version: {by_hand}"
+    if version.needed:
+        return Health.FAULT, f"{version} is too old: install {version.needed} or later"
     if tags.drops_tags(program):
         return Health.FAULT, (
             f"{name} is a script whose shell drops variables with hyphens, and the order's tags "
             "with them: have bash run it"
         )
-    return Health.FINE, f"{kind} {text}"
+    return Health.FINE, str(version)
 
 
 # --- AWS ------------------------------------------------------------------------------------
@@ -248,8 +239,6 @@ def _journal(setup: Setup) -> Found:
     try:
         journal = open_journal(place, setup.account, change=False)
     except NoJournal:
-        if isinstance(place, Path) and place.parent.is_dir():
-            check_folder(place)
         return Health.FINE, f"{name}: none yet, the first result makes it"
     entries = journal.pending()
     told = list(_told(entries))

@@ -104,16 +104,22 @@ class TestEnvironment:
 
 
 class TestVersions:
-    def test_terraform_that_is_too_old_is_named(self, engine: Engine) -> None:
-        """Played by a script: `init` has no -json before 1.9."""
+    @pytest.mark.parametrize(
+        ("kind", "version", "needed"), [("Terraform", "1.8.5", "1.9"), ("OpenTofu", "1.6.3", "1.7")]
+    )
+    def test_terraform_that_is_too_old_is_named(
+        self, engine: Engine, kind: str, version: str, needed: str
+    ) -> None:
+        """Played by a script: before these, `init` has no -json."""
         engine.configure(ONE_RESOURCE)
         old = engine.wrapper(
-            'case $1 in version) echo \'{"terraform_version": "1.8.5"}\' ;;\n'
+            f"case $* in version) echo {kind} v{version} ;;\n"
+            f'version*) echo \'{{"terraform_version": "{version}"}}\' ;;\n'
             '*) echo "flag provided but not defined: -json" >&2; exit 1 ;; esac'
         )
         assert engine.run("--terraform", old).code == 1
         assert engine.reason().splitlines()[0] == (
-            "Terraform 1.8.5 is too old for this engine, which needs 1.9 or later:"
+            f"{kind} {version} is too old for this engine, which needs {needed} or later:"
         )
 
     def test_terraform_that_the_artifact_excludes_is_named(self, engine: Engine) -> None:

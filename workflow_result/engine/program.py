@@ -3,14 +3,17 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from workflow_result.engine.events import Events
 from workflow_result.engine.process import MAX_LINE, Child, Stopper, signal_name
 from workflow_result.problem import Event, ExitCode, Style, say
 
-OLDEST = (1, 9)
-"""The first Terraform whose `init` has -json."""
+OLDEST = {"Terraform": (1, 9), "OpenTofu": (1, 7)}
+"""The first versions whose `init` has -json (https://github.com/hashicorp/terraform/pull/34886,
+https://github.com/opentofu/opentofu/pull/1453)."""
 
 
 class Failed(Exception):
@@ -19,6 +22,27 @@ class Failed(Exception):
     def __init__(self, headline: str, exit_code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(headline)
         self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which one a program is: `kind` is a key of `OLDEST`, `text` its version."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.text}"
+
+    @property
+    def needed(self) -> str | None:
+        """The oldest version that would do, where this one is older."""
+        oldest = OLDEST[self.kind]
+        return ".".join(map(str, oldest)) if _numbers(self.text) < oldest else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("-")[0].split("."))
 
 
 class Program:
@@ -120,6 +144,15 @@ class Program:
         except OSError:
             return False
 
+    def version(self) -> Version | None:
+        """Return which one it is, or None where it does not tell. Raises OSError as `ask` does."""
+        try:
+            text = str(json.loads(self.ask("version", "-json")[1])["terraform_version"])
+            _numbers(text)
+        except (ValueError, KeyError, TypeError):
+            return None
+        return Version("OpenTofu" if self.is_opentofu() else "Terraform", text)
+
     def is_stale(self) -> bool:
         """Whether apply did nothing, since the state is not that of the plan any more: its lock is
         free between the two."""
@@ -128,19 +161,15 @@ class Program:
 
     def _unfit_version(self) -> str | None:
         """Where `init` failed since this is the wrong Terraform for it: what is wrong."""
-        version = self.events.version
-        kind = "OpenTofu" if self.events.is_opentofu else "Terraform"
-        if version:
+        if said := self.events.version:
+            kind = "OpenTofu" if self.events.is_opentofu else "Terraform"
             excluded = f"Unsupported {kind} Core version"
             if any(error.summary == excluded for error in self.events.errors):
-                return f"The artifact's required_version excludes {kind} {version}"
+                return f"The artifact's required_version excludes {kind} {said}"
             return None
-        try:
-            version = str(json.loads(self.ask("version", "-json")[1])["terraform_version"])
-            numbers = tuple(int(number) for number in version.split("-")[0].split("."))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if numbers < OLDEST:
-            wanted = ".".join(map(str, OLDEST))
-            return f"Terraform {version} is too old for this engine, which needs {wanted} or later"
+        with suppress(OSError):
+            version = self.version()
+            if version and version.needed:
+                needs = f"which needs {version.needed} or later"
+                return f"{version} is too old for this engine, {needs}"
         return None
