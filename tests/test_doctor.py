@@ -1,7 +1,9 @@
 """`doctor`: every check has a set-up in which it fails, and says what to do."""
 
 import json
+import os
 import re
+import select
 import shutil
 import socket
 import time
@@ -106,6 +108,26 @@ def test_terraform_that_cannot_be_used_is_a_fault(
     outcome = program("doctor", "--terraform", file, **sandbox.environment)
     assert outcome.code == 78
     assert line(outcome, "terraform") == f"✘ {told.replace('PROGRAM', str(file))}"
+
+
+def test_terraform_that_hangs_is_a_fault_and_ended_with_all_that_it_started(
+    program: Program, sandbox: Sandbox
+) -> None:
+    """What it started holds a pipe open, as long as it lives."""
+    pipe = program.home / "pipe"
+    os.mkfifo(pipe)
+    file = program.home / "terraform"
+    file.write_text(f"#!/bin/bash\nexec 3>{pipe}\ntrap '' INT TERM HUP\nsleep 3600 &\nwait\n")
+    file.chmod(0o755)
+    listening = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    outcome = program("doctor", "--terraform", file, **sandbox.environment)
+    assert outcome.code == 78
+    assert line(outcome, "terraform") == (
+        "✘ no answer within 2.5 seconds: run `terraform version` by hand"
+    )
+    has_ended, _, _ = select.select([listening], [], [], 30)
+    os.close(listening)
+    assert has_ended
 
 
 def test_script_that_drops_tags_is_a_fault(program: Program, sandbox: Sandbox) -> None:

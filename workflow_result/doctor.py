@@ -8,12 +8,16 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,9 @@ from workflow_result.undelivered import ADVICE, NotDelivered, not_delivered
 
 PATIENCE = 2.5
 """Seconds within which every check has to end."""
+
+MOMENT = 0.3
+"""Seconds for what was ended to be gone, with its files."""
 
 PACKAGES = (
     *("boto3", "click", "jsonschema", "platformdirs", "regress", "tree_sitter"),
@@ -84,9 +91,10 @@ class Setup:
 def examine(setup: Setup) -> list[Finding]:
     """Return what every check has found, in their order, within `PATIENCE` and a moment."""
     deadline = time.monotonic() + PATIENCE
+    children = _Children()
     checks: dict[str, tuple[Callable[[Setup], Found], str]] = {
         "python": (_python, "see what slows this machine down"),
-        "terraform": (_terraform, "run `terraform version` by hand"),
+        "terraform": (partial(_terraform, children=children), "run `terraform version` by hand"),
         "region": (_region, "check the AWS config file"),
         "credentials": (_credentials, "check what gives the AWS credentials, and the network"),
         "endpoint": (_endpoint, "check the network, HTTPS_PROXY and NO_PROXY"),
@@ -96,10 +104,40 @@ def examine(setup: Setup) -> list[Finding]:
     if setup.probe:
         checks["permission"] = (_permission, "check the network")
     started = {name: Aside(_asked(look, setup)) for name, (look, _) in checks.items()}
-    return [
-        Finding(name, *_result(started[name], deadline, advice))
-        for name, (_, advice) in checks.items()
-    ]
+    try:
+        return [
+            Finding(name, *_result(started[name], deadline, advice))
+            for name, (_, advice) in checks.items()
+        ]
+    finally:
+        children.end()
+        started["terraform"].ends_within(MOMENT)
+
+
+class _Children:
+    """The children of a check, one after the other, of which none outlives the looking."""
+
+    def __init__(self) -> None:
+        self._group = 0
+        self._is_over = False
+        self._turn = threading.Lock()
+
+    def watch(self, group: int) -> None:
+        """See to this one, a group of processes; 0 where it has ended."""
+        with self._turn:
+            self._group = group
+            self._kill()
+
+    def end(self) -> None:
+        """End it with all that it has started, and what comes after it as soon as it begins."""
+        with self._turn:
+            self._is_over = True
+            self._kill()
+
+    def _kill(self) -> None:
+        if self._is_over and self._group:
+            with suppress(OSError):
+                os.killpg(self._group, signal.SIGKILL)
 
 
 def _asked(look: Callable[[Setup], Found], setup: Setup) -> Callable[[], Found]:
@@ -130,7 +168,7 @@ def _python(_: Setup) -> Found:
     return Health.FINE, f"{version}, no package is missing"
 
 
-def _terraform(setup: Setup) -> Found:
+def _terraform(setup: Setup, children: _Children) -> Found:
     from workflow_result.engine import tags
     from workflow_result.engine.process import Stopper
     from workflow_result.engine.program import Program
@@ -138,7 +176,7 @@ def _terraform(setup: Setup) -> Found:
     name = setup.terraform
     if not shutil.which(name):
         return Health.WARNING, f"{name} was not found: `run` and `worker` need it, or --terraform"
-    program = Program(name, Path(), Stopper(deque(), None), lambda _: None)
+    program = Program(name, Path(), Stopper(deque(), None), children.watch)
     program.environment = os.environ
     version = program.version()
     if not version:
