@@ -18,6 +18,7 @@ from typing import Any
 import conftest
 import pytest
 from conftest import CREDENTIALS, UUID_TOKEN, Outcome, Program, Sandbox
+from engine_cli import kill_left_over
 
 NOWHERE = "http://127.0.0.1:9"
 REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
@@ -64,17 +65,56 @@ def test_json_has_the_same(program: Program, sandbox: Sandbox) -> None:
     ]
 
 
+WITHOUT = """
+import os, sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in os.environ["WITHOUT"].split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def without(packages: str, folder: Path) -> dict[str, str]:
+    """An environment in which Python has none of these."""
+    (folder / "sitecustomize.py").write_text(WITHOUT)
+    return CREDENTIALS | {"PYTHONPATH": str(folder), "WITHOUT": packages}
+
+
 def test_package_that_is_missing_is_a_fault(program: Program, tmp_path: Path) -> None:
-    """Played by a Python in which nobody finds one."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as u\n"
-        "find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'regress' else find(name, *a)\n"
-    )
-    outcome = program("doctor", PYTHONPATH=str(tmp_path), **CREDENTIALS)
-    assert outcome.code == 78
+    outcome = program("doctor", "--terraform", "none", **without("regress", tmp_path))
+    assert (outcome.code, outcome.stderr) == (78, "")
     assert line(outcome, "python").startswith("✘ 3.")
     assert line(outcome, "python").endswith(" lacks regress: `make venv` installs them")
+
+
+def test_all_else_is_looked_at_where_packages_are_missing(program: Program, tmp_path: Path) -> None:
+    file = program.home / "terraform"
+    file.write_text("is no program")
+    file.chmod(0o755)
+    missing = "boto3 jsonschema platformdirs regress tree_sitter tree_sitter_hcl"
+    environment = without(f"botocore {missing}", tmp_path)
+    outcome = program("doctor", "--probe", "--terraform", file, **environment)
+    assert (outcome.code, outcome.stderr) == (78, "")
+    lacks = f" lacks {missing.replace(' ', ', ')}: `make venv` installs them"
+    assert line(outcome, "python").endswith(lacks)
+    assert line(outcome, "terraform").endswith(f"Exec format error: '{file}'")
+    assert line(outcome, "region") == "✔ us-east-1"
+    for check in ("credentials", "endpoint", "permission"):
+        assert re.match(r"✘ No module named '\w+': `make venv` installs", line(outcome, check))
+    assert line(outcome, "journal").startswith("✘ No module named 'platformdirs': `make venv` ")
+    assert line(outcome, "state bucket") == "✔ none named; `worker` needs one"
+
+
+def test_journal_whose_name_is_none_is_a_fault(program: Program, sandbox: Sandbox) -> None:
+    outcome = program("doctor", "--journal", "s3://results", **sandbox.environment)
+    assert outcome.code == 78
+    assert line(outcome, "journal") == (
+        "✘ the journal s3://results cannot be used: name a file, or dynamodb://TABLE"
+    )
+    assert line(outcome, "endpoint").startswith("✔")
 
 
 def test_terraform_that_is_missing_is_a_warning(program: Program, sandbox: Sandbox) -> None:
@@ -120,14 +160,16 @@ def test_terraform_that_hangs_is_a_fault_and_ended_with_all_that_it_started(
     file.write_text(f"#!/bin/bash\nexec 3>{pipe}\ntrap '' INT TERM HUP\nsleep 3600 &\nwait\n")
     file.chmod(0o755)
     listening = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    outcome = program("doctor", "--terraform", file, **sandbox.environment)
-    assert outcome.code == 78
-    assert line(outcome, "terraform") == (
-        "✘ no answer within 2.5 seconds: run `terraform version` by hand"
-    )
-    has_ended, _, _ = select.select([listening], [], [], 30)
-    os.close(listening)
-    assert has_ended
+    try:
+        outcome = program("doctor", "--terraform", file, **sandbox.environment)
+        assert outcome.code == 78
+        assert line(outcome, "terraform") == (
+            "✘ no answer within 2.5 seconds: run `terraform version` by hand"
+        )
+        assert select.select([listening], [], [], 30)[0], "it lives on"
+    finally:
+        os.close(listening)
+        kill_left_over(program.home)
 
 
 def test_script_that_drops_tags_is_a_fault(program: Program, sandbox: Sandbox) -> None:

@@ -38,10 +38,8 @@ PATIENCE = 2.5
 MOMENT = 0.3
 """Seconds for what was ended to be gone, with its files."""
 
-PACKAGES = (
-    *("boto3", "click", "jsonschema", "platformdirs", "regress", "tree_sitter"),
-    "tree_sitter_hcl",
-)
+PACKAGES = ("boto3", "jsonschema", "platformdirs", "regress", "tree_sitter", "tree_sitter_hcl")
+"""All but click, without which there is no command."""
 
 SKEW = 60.0
 MOST_SKEW = 300.0
@@ -76,10 +74,13 @@ Found = tuple[Health, str]
 
 @dataclass(frozen=True)
 class Setup:
-    """What is looked at: as the commands have it, from options and the environment."""
+    """What is looked at: as the commands have it, from options and the environment.
+
+    `journal` returns its place, or raises `Problem`.
+    """
 
     delivery: Delivery
-    journal: Path | Table
+    journal: Callable[[], Path | Table]
     terraform: str
     probe: bool
 
@@ -154,18 +155,33 @@ def _result(work: Aside[Found], deadline: float, advice: str) -> Found:
     except NotDelivered as error:
         return Health.FAULT, error.cause
     except Exception as error:
-        return Health.FAULT, not_delivered(error, called=False, advice=_ADVICE).cause
+        return Health.FAULT, _cause(error)
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}: `make venv` installs what is missing"
+    try:
+        return not_delivered(error, called=False, advice=_ADVICE).cause
+    except ModuleNotFoundError:  # botocore is missing, so it is no error of its
+        return str(error)
 
 
 # --- this machine ---------------------------------------------------------------------------
 
 
 def _python(_: Setup) -> Found:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if not _is_there(name)]
     version = f"{platform.python_version()}, {sys.executable}"
     if missing:
         return Health.FAULT, f"{version} lacks {', '.join(missing)}: `make venv` installs them"
     return Health.FINE, f"{version}, no package is missing"
+
+
+def _is_there(package: str) -> bool:
+    with suppress(ModuleNotFoundError):
+        return importlib.util.find_spec(package) is not None
+    return False
 
 
 def _terraform(setup: Setup, children: _Children) -> Found:
@@ -272,7 +288,7 @@ def _permission(setup: Setup) -> Found:
 
 
 def _journal(setup: Setup) -> Found:
-    place = setup.journal
+    place = setup.journal()
     name = f"dynamodb://{place.name}" if isinstance(place, Table) else str(place)
     try:
         journal = open_journal(place, setup.account, change=False)

@@ -1,6 +1,8 @@
 """The command that looks at a set-up: doctor."""
 
 import os
+from contextlib import suppress
+from functools import partial
 
 import click
 
@@ -48,14 +50,15 @@ def doctor(
     Example:
       MAIN_PY doctor
     """
-    import boto3  # noqa: F401 - not in a thread: it costs more there
+    with suppress(ModuleNotFoundError):  # which is a finding
+        import boto3  # noqa: F401 - not in a thread: it costs more there
 
     from workflow_result import doctor as examination
     from workflow_result.delivery import Delivery
 
     os.environ["AWS_MAX_ATTEMPTS"] = "1"  # what is slow is to be found, not waited for
     delivery = Delivery(region, profile, endpoint_url)
-    setup = examination.Setup(delivery, journal_place(journal), terraform, probe)
+    setup = examination.Setup(delivery, partial(journal_place, journal), terraform, probe)
     findings = examination.examine(setup)
     for finding in findings:
         text = hide(printable(finding.text))
