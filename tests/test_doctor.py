@@ -153,11 +153,16 @@ def test_terraform_that_cannot_be_used_is_a_fault(
 def test_terraform_that_hangs_is_a_fault_and_ended_with_all_that_it_started(
     program: Program, sandbox: Sandbox
 ) -> None:
-    """What it started holds a pipe open, as long as it lives."""
+    """What it started holds a pipe open, as long as it lives: when it is asked whether it is
+    OpenTofu, and when it is called after that."""
     pipe = program.home / "pipe"
     os.mkfifo(pipe)
     file = program.home / "terraform"
-    file.write_text(f"#!/bin/bash\nexec 3>{pipe}\ntrap '' INT TERM HUP\nsleep 3600 &\nwait\n")
+    file.write_text(
+        "#!/bin/bash\n"
+        """if [ "$2" = -json ]; then echo '{"terraform_version": "1.12.0"}'; exit; fi\n"""
+        f"exec 3>{pipe}\ntrap '' INT TERM HUP\nsleep 3600 &\nwait\n"
+    )
     file.chmod(0o755)
     listening = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
