@@ -222,6 +222,44 @@ def test_certificates_that_are_missing_are_a_fault(program: Program, sandbox: Sa
     assert line(outcome, "endpoint") == ("✘ AWS_CA_BUNDLE names /no/such.pem, which is not there")
 
 
+ELSEWHERE = """
+import socket
+find = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *more: find("127.0.0.1", *more)
+"""
+"""Has every host be this machine, as if there were no other."""
+
+PROXIES = [
+    ({"HTTP_PROXY": "http://user:Secret@PROXY/"}, "http://PROXY/"),
+    ({"HTTP_PROXY": NOWHERE, "http_proxy": "user:Sec%2Fret@PROXY"}, "http://PROXY"),
+    ({"HTTP_PROXY": NOWHERE, "NO_PROXY": "catalog.example"}, None),
+    ({"HTTPS_PROXY": NOWHERE, "ALL_PROXY": NOWHERE}, None),
+]
+
+
+@pytest.mark.parametrize(("variables", "told"), PROXIES)
+def test_proxy_that_is_used_is_told(
+    program: Program, tmp_path: Path, variables: dict[str, str], told: str | None
+) -> None:
+    """No other one, and without its password. What answers is the endpoint, and the proxy."""
+    (tmp_path / "sitecustomize.py").write_text(ELSEWHERE)
+    with aws("ResourceNotFoundException") as server:
+        proxy = server.removeprefix("http://")
+        url = f"http://catalog.example:{proxy.rpartition(':')[2]}"
+        given = {name: value.replace("PROXY", proxy) for name, value in variables.items()}
+        environment = CREDENTIALS | given | {"PYTHONPATH": str(tmp_path)}
+        outcome = program("doctor", "--endpoint-url", url, "--terraform", "none", **environment)
+    over = f" over the proxy {told.replace('PROXY', proxy)}" if told else ""
+    agrees = ", and agrees with this machine's clock"
+    assert line(outcome, "endpoint") == f"✔ {url} answers{over}{agrees}"
+    assert "Sec" not in outcome.stdout + outcome.stderr
+
+
+def test_sandbox_is_asked_over_no_proxy(program: Program, sandbox: Sandbox) -> None:
+    outcome = program("doctor", HTTP_PROXY=NOWHERE, HTTPS_PROXY=NOWHERE, **sandbox.environment)
+    assert line(outcome, "endpoint").startswith(f"✔ {sandbox.url} answers, and agrees")
+
+
 @pytest.mark.parametrize(
     ("off", "mark", "advice"), [(100, "!", ""), (-100, "!", ""), (3600, "✘", ": set it")]
 )

@@ -251,9 +251,8 @@ def _endpoint(setup: Setup) -> Found:
             return Health.FAULT, f"{url}: {cause.cause}"
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     text = f"{url} answers"
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    if proxy and setup.delivery.destination == "aws":
-        text += ", HTTPS_PROXY is set"
+    if setup.delivery.destination == "aws" and (proxy := _proxy(url)):
+        text += f" over the proxy {proxy}"
     if not date:
         return Health.FINE, text
     off = time.time() - parsedate_to_datetime(date).timestamp()
@@ -262,6 +261,18 @@ def _endpoint(setup: Setup) -> Found:
     if abs(off) > SKEW:
         return Health.WARNING, f"{text}; this machine's clock is {off:+.0f} s off"
     return Health.FINE, f"{text}, and agrees with this machine's clock"
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy over which botocore asks `url`, without the credentials in it, or None."""
+    from botocore.httpsession import ProxyConfiguration
+    from botocore.utils import get_environ_proxies
+
+    proxy = ProxyConfiguration(get_environ_proxies(url)).proxy_url_for(url)
+    if not proxy:
+        return None
+    scheme, _, place = proxy.partition("//")
+    return f"{scheme}//{place.rpartition('@')[2]}"
 
 
 _NOT_ALLOWED = ("AccessDenied", "AccessDeniedException")
