@@ -10,6 +10,7 @@ from conftest import CREDENTIALS, endpoint
 
 from workflow_result.account import Account
 from workflow_result.client import CallFailed, Client
+from workflow_result.undelivered import NotAnAnswer
 
 
 @pytest.fixture
@@ -75,6 +76,32 @@ def test_what_is_wrong_before_the_call_is_told_from_what_is_in_it(
     with pytest.raises(CallFailed) as failed:
         Client("s3", Account("us-east-1", "no-such-profile")).ask(call)
     assert (failed.value.called, failed.value.code) == (False, "")
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize(
+    ("service", "operation", "parameters"),
+    [
+        ("sqs", "receive_message", {"QueueUrl": "q"}),
+        ("s3", "get_object", {"Bucket": "b", "Key": "k"}),
+        ("codebuild", "batch_get_builds", {"ids": ["project:1"]}),
+        ("dynamodb", "get_item", {"TableName": "t", "Key": {"k": {"S": "v"}}}),
+        ("sts", "get_caller_identity", {}),
+    ],
+)
+def test_web_page_is_no_answer(
+    environment: pytest.MonkeyPatch,
+    service: str,
+    operation: str,
+    parameters: dict[str, Any],
+    status: int,
+) -> None:
+    page = b"<GetCallerIdentityResponse><GetCallerIdentityResult/></GetCallerIdentityResponse>"
+    with endpoint(lambda *_: (status, page), request_id=None) as url:
+        client = Client(service, Account("us-east-1", None), None, url)
+        with pytest.raises(CallFailed) as failed:
+            client.ask(lambda aws: getattr(aws, operation)(**parameters))
+    assert isinstance(failed.value.error, NotAnAnswer)
 
 
 class TestStaleCredentials:

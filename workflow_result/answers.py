@@ -23,6 +23,22 @@ def check_answer(http_response: Any, **_: Any) -> None:
         raise NotAnAnswer(f"what answered at {http_response.url} is not AWS, or broke off")
 
 
+def of_aws_alone(client: Any) -> Any:
+    """Have each call of a client of boto3's raise `NotAnAnswer` for what is no answer of AWS.
+
+    Returns the client.
+    """
+    client.meta.events.register("after-call", _check_origin)
+    return client
+
+
+def _check_origin(http_response: Any, **_: Any) -> None:
+    # A proxy's web page would count as an answer with nothing in it: an empty queue, a write that
+    # was done; its 404 as that of an object that is not there.
+    if not any(name in http_response.headers for name in REQUEST_IDS):
+        raise NotAnAnswer("what answered is not AWS")
+
+
 def leave_throttled(response: tuple[Any, dict[str, Any]] | None, **_: Any) -> bool | None:
     """Have botocore not repeat a call that was throttled (`needs-retry`, before its own handler:
     the first answer that is not None counts)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workflow_result.account import Account
+from workflow_result.answers import of_aws_alone
 from workflow_result.endpoint import is_on_this_machine
 from workflow_result.undelivered import is_stale
 
@@ -40,7 +41,7 @@ class CallFailed(Exception):
 
 class Client:
     """The AWS `service`, as boto3 calls it, in `account`, for which an answer has `read_timeout`
-    seconds.
+    seconds. What answers and is not AWS is an error.
 
     `region` is that of the account where it is None, `endpoint_url` that of the AWS settings. Safe
     for use from many threads.
@@ -121,13 +122,14 @@ class Client:
         if not self._patient:
             once = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
             config = config.merge(once)
-        return self._account.client(
+        client, sources = self._account.client(
             self._service,
             self._region or self._account.region,
             self._endpoint_url,
             config,
             instead_of,
         )
+        return of_aws_alone(client), sources
 
 
 def settings(service: str, endpoint_url: str | None = None, read_timeout: float = 60) -> "Config":

@@ -129,7 +129,7 @@ class SourceFailed(Exception):
 
 
 class NotAnAnswer(ValueError):
-    """Something answered, but not Service Catalog, or not to the end."""
+    """Something answered, but not AWS, or not to the end."""
 
 
 def not_delivered(

@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from conftest import endpoint
 
 from workflow_result.engine import launch_role
+from workflow_result.engine.artifact import Unfit, fetch
 from workflow_result.engine.launch_role import LaunchRole, NotAssumed, account_of
+from workflow_result.loader import new_session
 from workflow_result.problem import ExitCode, Problem
 
 ROLE = "arn:aws:iam::210987654321:role/launch"
@@ -33,6 +37,7 @@ class Account:
     """An account whose STS answers with `answer`, a number of minutes for each call."""
 
     region = "us-east-1"
+    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_: None))
 
     def __init__(self, *minutes: float, error: Exception | None = None) -> None:
         self.minutes = list(minutes)
@@ -41,6 +46,9 @@ class Account:
 
     def client(self, *_: Any) -> tuple[Any, Sources]:
         return self, Sources()
+
+    def new_session(self) -> Any:
+        return new_session(None)
 
     def within_patience(self, work: Callable[[], Any]) -> Any:
         return work()
@@ -114,6 +122,15 @@ def test_sts_that_does_not_answer_fails_no_order(error: Exception) -> None:
         new_role(Account(error=error)).assume()
     assert problem.value.exit_code == ExitCode.NOT_DELIVERED
     assert "nothing was run" in problem.value.lines[0]
+
+
+def test_web_page_is_no_artifact(
+    role: LaunchRole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with endpoint(lambda *_: (200, b"<html>"), request_id=None) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises(Unfit, match=r"with the launch role: what answered is not AWS$"):
+            fetch(role.client("s3", "us-east-1"), "s3://b/k", tmp_path / "artifact")
 
 
 def test_terraform_has_the_launch_role_and_the_backend_the_engine_s(

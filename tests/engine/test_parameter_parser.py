@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CREDENTIALS, endpoint
 from hcl_texts import TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow_result.engine import parameter_parser
+from workflow_result.engine.artifact import Unfit
 from workflow_result.engine.configuration import Variable
 from workflow_result.engine.hcl import MAX_SIZE
 from workflow_result.engine.parameter_parser import Unparsable, default_text, parameters
@@ -207,3 +209,11 @@ def test_request_that_is_none(request_: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unparsable) as error:
         parameter_parser.answer(request_)
     assert str(error.value) == reason
+
+
+def test_web_page_is_no_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+    with endpoint(lambda *_: (200, b"<html>"), request_id=None) as url:
+        for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL_S3": url}).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(Unfit, match=r"with the parser's own role: what answered is not AWS$"):
+            parameter_parser.answer({"artifact": {"path": "s3://b/k", "type": "AWS_S3"}})

@@ -73,6 +73,7 @@ def denying() -> Iterator[str]:
             body = DENIED if self.command == "POST" else DENIED.replace(b"ErrorResponse", b"x")
             body = body.replace(b"<x>", b"").replace(b"</x>", b"")
             self.send_response(403)
+            self.send_header("x-amzn-RequestId", "1")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

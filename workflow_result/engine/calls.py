@@ -1,12 +1,11 @@
 """Calls that ask AWS's services something: over which client, and what goes wrong, for a person."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from workflow_result.account import Account
 from workflow_result.client import CallFailed, Client
 from workflow_result.problem import ExitCode, Problem
-from workflow_result.undelivered import ADVICE, NotAnAnswer, not_delivered
+from workflow_result.undelivered import ADVICE, not_delivered
 
 _KEY = "allow this role kms:Decrypt, in its IAM policy and in the key's"
 _ADVICE = {
@@ -54,20 +53,12 @@ class Service:
         be used, else NOT_DELIVERED.
         """
 
-        def call(client: Any) -> dict[str, Any]:
-            answer: dict[str, Any] = getattr(client, operation)(**parameters)
-            _check(answer)
-            return answer
-
         try:
-            return self._client.ask(call)
+            answer: dict[str, Any] = self._client.ask(
+                lambda client: getattr(client, operation)(**parameters)
+            )
+            return answer
         except CallFailed as failed:
             cause = not_delivered(failed.error, called=failed.called, advice=_ADVICE)
             exit_code = ExitCode.SETUP if cause.setup else ExitCode.NOT_DELIVERED
             raise Unanswered(exit_code, what, cause.cause, failed.code) from failed.error
-
-
-def _check(answer: Mapping[str, Any]) -> None:
-    # A proxy's web page would count as an answer with nothing in it: nothing hangs.
-    if not answer["ResponseMetadata"].get("RequestId"):
-        raise NotAnAnswer("what answered is not AWS")

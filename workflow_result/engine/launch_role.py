@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_result.account import Account
+from workflow_result.answers import of_aws_alone
 from workflow_result.client import CallFailed, Client, settings
 from workflow_result.problem import ExitCode, Problem, Style, say
 from workflow_result.secret import keep_secret
@@ -102,7 +103,7 @@ class LaunchRole:
             aws_secret_access_key=self._credentials["SecretAccessKey"],
             aws_session_token=self._credentials["SessionToken"],
         ).client
-        return new(service, region_name=region, config=settings(service))
+        return of_aws_alone(new(service, region_name=region, config=settings(service)))
 
     def write(self, folder: Path) -> dict[str, str]:
         """Write the profiles for Terraform to `folder`, and keep them good until `close`.

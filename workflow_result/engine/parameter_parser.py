@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_result.account import Account
+from workflow_result.answers import of_aws_alone
 from workflow_result.client import settings
 from workflow_result.engine import artifact, blocks, configuration
 from workflow_result.engine.configuration import Variable
@@ -55,7 +56,7 @@ def _client(role: Any) -> tuple[Any, str]:
     account = Account(None, None)
     if not role:
         client, _ = account.client("s3", account.region, None, settings("s3"))
-        return client, "the parser's own role"
+        return of_aws_alone(client), "the parser's own role"
     try:
         account_of(str(role))
     except NotAssumed as error:  # it is the request that is wrong, not the role
