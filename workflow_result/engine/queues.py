@@ -34,7 +34,8 @@ LONG_POLL = 10
 comes meanwhile: it is invisible until its time is over."""
 
 SHORT_PAUSE = 1.0
-"""Seconds until a queue that was empty is looked at again, where there is not room to wait."""
+"""Seconds until a queue that was empty is looked at again, where there is not room to wait: it is
+the turn of others."""
 
 _BACKOFF = (1, 2, 5, 10, 20, 30, 60)
 """Seconds between attempts while a queue cannot be asked."""
@@ -175,7 +176,6 @@ class Queues:
                 if not failures:
                     cause = _cause(failed).cause
                     say(f"warning: {url} cannot be asked: {cause}; trying on", Style.YELLOW)
-                time.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
                 failures += 1
             with self._changed:
                 self._polling -= 1
@@ -186,14 +186,17 @@ class Queues:
                     self._empty.add(url)
                 is_empty = len(self._empty) == len(self._urls)
                 self._changed.notify_all()
-                if not (taken or failures or has_room or self._once):
-                    self._changed.wait_for(lambda: self._stopping, SHORT_PAUSE)
                 stopping = self._stopping
                 with suppress(OSError):
                     if taken and not stopping:
                         worker.send(taken)
                     elif is_empty and self._once:
                         worker.send(Emptied())
+                if failures:  # others have its place meanwhile
+                    pause = _BACKOFF[min(failures, len(_BACKOFF)) - 1]
+                    self._changed.wait_for(lambda: self._stopping, pause)
+                elif not (taken or has_room):
+                    self._changed.wait_for(lambda: self._stopping, SHORT_PAUSE)
             if taken and stopping:
                 self._see_to(Done(taken.receipt, Action.RETURN))
 
