@@ -1,7 +1,9 @@
 """What becomes of orders and their builds, one case each; `test_builds_model` has all of them."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
+from math import ceil
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -50,7 +52,12 @@ class World:
         store = self.table.store()
         clock = SimpleNamespace(now=self.now)
         store._table = cast(
-            "Any", SimpleNamespace(clock=clock, call=self.table.call, wait_no_longer=lambda: None)
+            "Any",
+            SimpleNamespace(
+                clock=clock,
+                call=self.table.call,
+                wait_no_longer=lambda: self.table.impatient.append(store),
+            ),
         )
         store.stay_alive = lambda lost: None  # type: ignore[method-assign]
         return Journal(store)
@@ -250,6 +257,17 @@ class TestEvent:
         assert world.reason().endswith("\nLog: https://example.com/log")
         assert builds.reported == 1
 
+    def test_run_that_applied_is_failed_at_once(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.take()
+        world.begin("project:1", monkeypatch, applies=True)
+        world.builds().ended(ended())
+        assert world.reason() == (
+            "The build that carried out this order was stopped, so how far Terraform came is not "
+            "known."
+        )
+
     def test_result_that_is_not_taken_is_owed(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -259,12 +277,73 @@ class TestEvent:
         world.builds().ended(ended())
         assert world.state() == State.OWED
 
+    def test_result_that_is_owed_is_left_to_the_schedule(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The event of a build that could not report its own, or of another one."""
+        journal = world.journal()
+        journal.owe(a_result("SUCCEEDED"), "aws", None)
+        journal.close()
+        builds = world.builds()
+        builds.ended(ended())
+        assert (world.results, builds.reported, world.state()) == ([], 0, State.OWED)
+
     def test_record_that_was_struck_off_is_nothing(self, world: World) -> None:
         world.builds().ended(ended())
         assert world.state() is None
 
 
+class TestNoEvent:
+    """What the function finds that is called every five minutes: docs/engine.md promises when."""
+
+    EVERY = 5 * 60
+
+    def minutes(self, world: World, first: int) -> int:
+        """Minutes until it is FAILED, begun ones counted, where it is looked first so late."""
+        began, world.table.time.now = world.table.time.now, world.table.time.now + first
+        while not world.results:
+            builds = world.builds()
+            resend(builds.journal, builds.delivery, None, progress=False)
+            builds.start()
+            builds.journal.close()
+            world.table.time.now += self.EVERY
+        return ceil((world.table.time.now - self.EVERY - began) / 60)
+
+    @pytest.mark.parametrize(("applies", "promised"), [(True, 11), (False, 26)])
+    def test_order_whose_machine_vanished_is_failed_in_time(
+        self, monkeypatch: pytest.MonkeyPatch, applies: bool, promised: int
+    ) -> None:
+        waited = []
+        for first in range(1, self.EVERY + 1, 13):
+            world = World(quiet_table(monkeypatch))
+            world.take()
+            world.begin("project:1", monkeypatch, applies=applies)
+            waited.append(self.minutes(world, first))
+        assert max(waited) == promised
+
+    def test_order_whose_build_ended_before_is_failed_in_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waited = []
+        for first in range(1, self.EVERY + 1, 13):
+            world = World(quiet_table(monkeypatch))
+            world.take()
+            world.known["project:1"] = ended("FAILED", "INSTALL")
+            waited.append(self.minutes(world, first))
+        assert max(waited) == 20
+
+
 class TestMessage:
+    @pytest.mark.parametrize("does", ["take", "start"])
+    def test_journal_that_does_not_answer_is_waited_for_once(self, world: World, does: str) -> None:
+        """A function has little time, and ten messages."""
+        builds = world.builds()
+        world.table.fails()
+        for _ in range(2):
+            with suppress(JournalProblem):
+                builds.take(BODY) if does == "take" else builds.start()
+        assert builds.journal._store in world.table.impatient
+
     def test_record_of_another_operation_is_told(self, world: World) -> None:
         world.take()
         update = json.dumps(ORDER | {"operation": "UPDATE_PROVISIONED_PRODUCT"})
