@@ -198,13 +198,14 @@ def test_what_is_no_message_is_kept_for_a_person(engine: RunningEngine) -> None:
     engine.sqs.set_queue_attributes(QueueUrl=queue, Attributes=usual["Attributes"])
 
 
-def test_throttled_result_is_delivered_by_the_schedule(
-    tmp_path: Path, engine: RunningEngine, record: str, product: str
+@pytest.mark.parametrize("kind", ["throttle", "unavailable"])
+def test_result_that_is_not_taken_now_is_delivered_by_the_schedule(
+    tmp_path: Path, engine: RunningEngine, record: str, product: str, kind: str
 ) -> None:
     """It is owed in the journal meanwhile."""
     with sandboxes(tmp_path) as start:
-        throttling = start(f"--record={record}", "--misbehave", "unavailable")
-        engine.reports_to(throttling.url)
+        misbehaving = start(f"--record={record}", "--misbehave", kind)
+        engine.reports_to(misbehaving.url)
         engine.order(order(record=record, artifact="S3://artifacts/hello", product=product))
         until(lambda: "is saved" in engine.log(record), engine)
         until(lambda: not engine.is_building(record), engine)
