@@ -175,7 +175,7 @@ class Table:
 
     def query(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         values = parameters["ExpressionAttributeValues"]
-        until = float(values[":now"]["N"]) if ":now" in values else float("inf")
+        until = float(values[":until"]["N"])
 
         def place(item: Item) -> tuple[float, str]:
             return float(item["due_at"]["N"]), item["record"]["S"]

@@ -7,7 +7,7 @@ import select
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from email.utils import formatdate
@@ -19,8 +19,11 @@ import conftest
 import pytest
 from conftest import CREDENTIALS, UUID_TOKEN, Outcome, Program, Sandbox
 from engine_cli import kill_left_over
+from journal_cli import Desk
+from ministack_server import Ministack
 
 NOWHERE = "http://127.0.0.1:9"
+AGREES = "its clock agrees with this machine's"
 REQUEST = {"WorkflowToken": UUID_TOKEN, "RecordId": "rec-demo", "Status": "SUCCEEDED"}
 
 
@@ -29,6 +32,16 @@ def line(outcome: Outcome, check: str) -> str:
     found = re.findall(rf"^(.) {check} +(.*)$", outcome.stdout, re.M)
     assert len(found) == 1, outcome.stdout + outcome.stderr
     return " ".join(found[0])
+
+
+@contextmanager
+def serving(answer: Callable[[Message, bytes], tuple[int, bytes]], **headers: str) -> Iterator[str]:
+    """Serve what `answer` returns; its Date may be among the `headers`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "Date" in headers:
+            patch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda *_: headers["Date"])
+        with conftest.endpoint(answer) as url:
+            yield url
 
 
 @contextmanager
@@ -41,11 +54,8 @@ def aws(code: str, status: int = 400, **headers: str) -> Iterator[str]:
             return status, f"{text}</ErrorResponse>".encode()
         return status, json.dumps({"__type": code, "message": "no"}).encode()
 
-    with pytest.MonkeyPatch.context() as patch:
-        if "Date" in headers:
-            patch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda *_: headers["Date"])
-        with conftest.endpoint(answer) as url:
-            yield url
+    with serving(answer, **headers) as url:
+        yield url
 
 
 def test_set_up_that_is_right_has_no_fault(program: Program, sandbox: Sandbox) -> None:
@@ -250,14 +260,13 @@ def test_proxy_that_is_used_is_told(
         environment = CREDENTIALS | given | {"PYTHONPATH": str(tmp_path)}
         outcome = program("doctor", "--endpoint-url", url, "--terraform", "none", **environment)
     over = f" over the proxy {told.replace('PROXY', proxy)}" if told else ""
-    agrees = ", and agrees with this machine's clock"
-    assert line(outcome, "endpoint") == f"✔ {url} answers{over}{agrees}"
+    assert line(outcome, "endpoint") == f"✔ {url} answers{over}; {AGREES}"
     assert "Sec" not in outcome.stdout + outcome.stderr
 
 
 def test_sandbox_is_asked_over_no_proxy(program: Program, sandbox: Sandbox) -> None:
     outcome = program("doctor", HTTP_PROXY=NOWHERE, HTTPS_PROXY=NOWHERE, **sandbox.environment)
-    assert line(outcome, "endpoint").startswith(f"✔ {sandbox.url} answers, and agrees")
+    assert line(outcome, "endpoint") == f"✔ {sandbox.url} answers; {AGREES}"
 
 
 @pytest.mark.parametrize(
@@ -306,7 +315,7 @@ def test_nothing_is_reported_without_probe(program: Program, sandbox: Sandbox) -
     assert sandbox.calls() == []
 
 
-def test_endpoint_that_is_silent_is_a_fault_within_three_seconds(program: Program) -> None:
+def test_endpoint_that_is_silent_is_a_fault_and_not_waited_for(program: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         outcome = program("doctor", AWS_ENDPOINT_URL_SERVICE_CATALOG=url, **CREDENTIALS)
@@ -356,15 +365,110 @@ def test_what_was_refused_is_a_fault(program: Program, sandbox: Sandbox) -> None
 
 def test_table_that_is_missing_is_a_fault(program: Program, sandbox: Sandbox) -> None:
     with aws("com.amazonaws.dynamodb.v20120810#ResourceNotFoundException") as url:
-        outcome = program(
-            *("doctor", "--journal", "dynamodb://results"),
-            AWS_ENDPOINT_URL_DYNAMODB=url,
-            **sandbox.environment,
-        )
-    assert line(outcome, "journal") == (
+        told = of_table(program, sandbox, "results", url)
+    assert told == (
         "✘ the journal dynamodb://results cannot be used: there is no such table in us-east-1; "
         "check its name, region and account (terraform/journal makes one)"
     )
+
+
+def of_table(program: Program, sandbox: Sandbox, name: str, url: str) -> str:
+    """The line of a journal in this table, at this URL."""
+    options = ("--terraform", "none", "--journal", f"dynamodb://{name}")
+    environment = sandbox.environment | {"AWS_ENDPOINT_URL_DYNAMODB": url}
+    return line(program("doctor", *options, **environment), "journal")
+
+
+class TestTable:
+    def test_what_is_owed_is_told_and_that_the_table_is_right(
+        self, program: Program, sandbox: Sandbox, shared_desk: Desk, record: str
+    ) -> None:
+        assert shared_desk.shared
+        table = shared_desk.shared
+        right = f"its key and index are right; {AGREES}"
+        told = of_table(program, sandbox, table.name, table.server.url)
+        assert told == f"✔ dynamodb://{table.name}: nothing is owed; {right}"
+        shared_desk.owe(record)
+        told = of_table(program, sandbox, table.name, table.server.url)
+        assert told == (
+            f"! dynamodb://{table.name}: 1 owed, the oldest for 0.0 hours: `resend` sends what is "
+            f"owed; {right}"
+        )
+
+    @pytest.mark.parametrize(
+        "keys",
+        [
+            ("id", "destination", "due_at"),
+            ("record", "destination", "at"),
+            ("record", "to", "due_at"),
+            ("record",),
+        ],
+    )
+    def test_key_and_index_that_are_wrong_are_a_fault(
+        self, program: Program, sandbox: Sandbox, ministack: Ministack, keys: Sequence[str]
+    ) -> None:
+        name = f"wrong-{'-'.join(keys)}"
+        key, *of_index = keys
+        client = ministack.client("dynamodb")
+        index = {
+            "IndexName": "due",
+            "KeySchema": [
+                {"AttributeName": name, "KeyType": kind}
+                for name, kind in zip(of_index, ("HASH", "RANGE"), strict=False)
+            ],
+            "Projection": {"ProjectionType": "ALL"},
+        }
+        client.create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "N" if name == "due_at" else "S"}
+                for name in keys
+            ],
+            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            **({"GlobalSecondaryIndexes": [index]} if of_index else {}),
+        )
+        told = of_table(program, sandbox, name, ministack.url)
+        assert told.startswith(
+            f"✘ the journal dynamodb://{name} cannot be used: it has another key or index than "
+            "terraform/journal gives it: "
+        )
+
+    @pytest.mark.parametrize(
+        ("off", "mark", "advice"), [(-100, "!", ""), (100, "!", ""), (3600, "✘", ": set it")]
+    )
+    def test_clock_that_is_wrong_is_told(
+        self, program: Program, sandbox: Sandbox, off: int, mark: str, advice: str
+    ) -> None:
+        with tables_api(Date=formatdate(time.time() - off, usegmt=True)) as url:
+            told = of_table(program, sandbox, "results", url)
+        start = "dynamodb://results: nothing is owed; its key and index are right; this machine's"
+        assert told.startswith(f"{mark} {start} clock is ")
+        seconds = float(re.findall(r"([+-]\d+) s off", told)[0])
+        assert abs(seconds - off) < 20
+        assert told.endswith(f" s off{advice}")
+
+    def test_key_that_may_not_be_looked_at_is_not_said_to_be_right(
+        self, program: Program, sandbox: Sandbox
+    ) -> None:
+        """Whoever has look_policy may only query the index."""
+        with tables_api(denied="GetItem") as url:
+            told = of_table(program, sandbox, "results", url)
+        assert told == f"✔ dynamodb://results: nothing is owed; its index is right; {AGREES}"
+
+
+@contextmanager
+def tables_api(denied: str = "none", **headers: str) -> Iterator[str]:
+    """DynamoDB with a table in which nothing is; one operation may be denied."""
+
+    def answer(given: Message, _: bytes) -> tuple[int, bytes]:
+        operation = given["X-Amz-Target"].rpartition(".")[2]
+        if operation == denied:
+            return 400, b'{"__type": "AccessDeniedException", "message": "no"}'
+        return 200, b'{"Items": []}' if operation == "Query" else b"{}"
+
+    with serving(answer, **headers) as url:
+        yield url
 
 
 def test_state_bucket_that_cannot_be_asked_is_a_fault(program: Program, sandbox: Sandbox) -> None:

@@ -12,7 +12,6 @@ from virtual_time import World
 
 from workflow_result.account import Account
 from workflow_result.journal import dynamodb
-from workflow_result.journal.clock import Clock
 from workflow_result.journal.dynamodb import DynamoDBStore
 from workflow_result.journal.record import Key
 from workflow_result.journal.store import JournalProblem
@@ -74,11 +73,8 @@ class QuietTable:
 
     def store(self) -> DynamoDBStore:
         store = DynamoDBStore("journal", LEASE, None, Account(None, None))
-        store._table = cast(
-            "Any",
-            SimpleNamespace(
-                clock=Clock(), call=self.call, wait_no_longer=lambda: self.impatient.append(store)
-            ),
+        vars(store._table).update(
+            call=self.call, wait_no_longer=lambda: self.impatient.append(store)
         )
         store._closing = cast("Any", self.time)
         return store

@@ -53,18 +53,19 @@ def doctor(
     with suppress(ModuleNotFoundError):  # which is a finding
         import boto3  # noqa: F401 - not in a thread: it costs more there
 
-    from workflow_result import doctor as examination
     from workflow_result.delivery import Delivery
+    from workflow_result.doctor import examine
+    from workflow_result.doctor.checks import Health, Setup
 
     os.environ["AWS_MAX_ATTEMPTS"] = "1"  # what is slow is to be found, not waited for
     delivery = Delivery(region, profile, endpoint_url)
-    setup = examination.Setup(delivery, partial(journal_place, journal), terraform, probe)
-    findings = examination.examine(setup)
+    setup = Setup(delivery, partial(journal_place, journal), terraform, probe)
+    findings = examine(setup)
     for finding in findings:
         text = hide(printable(finding.text))
         if as_json:
             print_json({"check": finding.check, "health": finding.health, "text": text})
         else:
             print_line(f"{MARKS[finding.health]} {finding.check:<13} {text}")
-    if any(finding.health == examination.Health.FAULT for finding in findings):
+    if any(finding.health == Health.FAULT for finding in findings):
         raise click.exceptions.Exit(ExitCode.SETUP)

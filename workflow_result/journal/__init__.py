@@ -29,13 +29,14 @@ CHUNK = 100
 class Journal:
     """What is owed, in a `store`. Every method raises `JournalProblem` where it cannot be used.
 
-    Each move is as a whole, and kept for good when the method returns. Not for use from several
-    threads at once.
+    Each move is as a whole, and kept for good when the method returns. `now` is that of the store.
+    Not for use from several threads at once.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.is_shared = store.is_shared
+        self.now = store.now
 
     def begin(
         self, request: Request, destination: str, region: str | None, *, of_waiting: bool = True
@@ -177,7 +178,8 @@ class Journal:
 
     def pending(self) -> list[Entry]:
         """Return everything that is not reported, oldest first. Changes nothing."""
-        records, now = self._store.unreported()
+        records = self._store.unreported()
+        now = self.now()
         entries = [entry for record in records if (entry := record.entry(now))]
         return sorted(entries, key=lambda entry: entry.since)
 

@@ -10,7 +10,7 @@ import os
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -71,6 +71,10 @@ class DynamoDBStore:
         self._closing = threading.Event()
         self._taken_over = False
 
+    def now(self) -> float:
+        """Return the time by the table's answers."""
+        return self._table.clock.now()
+
     def change(self, keys: Sequence[Key], move: Move[T]) -> list[tuple[Record, T]]:
         """Have `move` make something else of each of these records."""
         if len(keys) == 1:
@@ -88,14 +92,13 @@ class DynamoDBStore:
         self._due = {item.record.key: item for item in found}
         return list(self._due)
 
-    def unreported(self) -> tuple[list[Record], float]:
-        """Return every record that has `work`, and the time now."""
+    def unreported(self) -> list[Record]:
+        """Return every record that has `work`."""
         found = {i.record.key: i for name in DESTINATIONS for i in self._query(name)}
         for key, item in self._written.items():  # an index comes later than what it is of
             if key not in found or found[key].version < item.version:
                 found[key] = item
-        records = [item.record for item in found.values() if item.record.work]
-        return records, self._table.clock.now()
+        return [item.record for item in found.values() if item.record.work]
 
     def stay_alive(self, lost: Callable[[str], None]) -> None:
         """Renew the lease every tenth of it, and watch that this comes about."""
@@ -256,11 +259,11 @@ class DynamoDBStore:
 
     def _query(self, destination: str, *, only_due: bool = False) -> list[Item]:
         """Return what the index has for a destination; an item that cannot be read is told."""
-        found: list[Item] = []
         for _ in range(ROUNDS):
-            began, now = steady(), self._table.clock.now()
-            found = []
-            for attributes in self._pages(items.query(destination, now if only_due else None)):
+            found: list[Item] = []
+            began, now = steady(), self.now()
+            until = now if only_due else items.NEVER
+            for attributes in self._table.query(**items.query(destination, until)):
                 record_id = attributes["record"]["S"].partition("#")[2]
                 try:
                     found.append(self._read(Key(record_id, destination), attributes))
@@ -270,15 +273,6 @@ class DynamoDBStore:
                 break
             # The answer has set the clock: what is due by it?
         return found
-
-    def _pages(self, parameters: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Yield the attributes of each item that a query finds."""
-        while True:
-            answer = self._table.call("query", **parameters)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            parameters = parameters | {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
     # --- signs of life ----------------------------------------------------------------------
 

@@ -67,18 +67,20 @@ def item_key(key: Key) -> dict[str, Any]:
     return {"record": {"S": f"{key.destination}#{key.record_id}"}}
 
 
-def query(destination: str, until: float | None) -> dict[str, Any]:
-    """Return the parameters of a `Query` for what is not reported, or due by `until` alone."""
-    condition, names = "#destination = :destination", {"#destination": "destination"}
-    values = {":destination": {"S": destination}}
-    if until is not None:
-        condition, names["#due_at"] = f"{condition} AND #due_at <= :now", "due_at"
-        values[":now"] = {"N": f"{until:.3f}"}
+def query(destination: str, until: float) -> dict[str, Any]:
+    """Return the parameters of a `Query` for what is due by `until`, and by `NEVER`: that is all
+    which is not reported.
+
+    It names both keys of the index, so that DynamoDB says where one is wrong.
+    """
     return {
         "IndexName": "due",
-        "KeyConditionExpression": condition,
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values,
+        "KeyConditionExpression": "#destination = :destination AND #due_at <= :until",
+        "ExpressionAttributeNames": {"#destination": "destination", "#due_at": "due_at"},
+        "ExpressionAttributeValues": {
+            ":destination": {"S": destination},
+            ":until": {"N": f"{until:.3f}"},
+        },
     }
 
 

@@ -47,6 +47,10 @@ class SQLiteStore:
         self._database = Database(path, make=make, change=change)
         self._locks = self._database.locks
 
+    def now(self) -> float:
+        """Return the time of this machine."""
+        return time.time()
+
     def change(self, keys: Sequence[Key], move: Move[T]) -> list[tuple[Record, T]]:
         """Have `move` make something else of these records, in one transaction."""
         frees = False
@@ -78,17 +82,16 @@ class SQLiteStore:
 
     def due(self, destination: str) -> list[Key]:
         """Return all that is not reported and nobody works on, oldest first."""
-        records, _ = self.unreported()
         free = [
             (record.work.since, record.key)
-            for record in records
+            for record in self.unreported()
             if record.work and not record.work.worker and record.work.state != State.REFUSED
             if record.work.phase != Phase.WAITING
         ]
         return [key for _, key in sorted(free) if key.destination == destination]
 
-    def unreported(self) -> tuple[list[Record], float]:
-        """Return every record that has `work`, and the time now."""
+    def unreported(self) -> list[Record]:
+        """Return every record that has `work`."""
         with self._database.problems_named():
             now = time.time()
             of_records: dict[Key, list[Row]] = {}
@@ -102,7 +105,7 @@ class SQLiteStore:
                 else as_record(key, rows, worker, now)
                 for key, rows in of_records.items()
             ]
-        return [record for record in records if record.work], now
+        return [record for record in records if record.work]
 
     def stay_alive(self, _: Callable[[str], None]) -> None:
         """The kernel keeps the lock as long as this process lives."""

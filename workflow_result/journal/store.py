@@ -43,6 +43,9 @@ class Store(Protocol):
 
     is_shared: bool
 
+    def now(self) -> float:
+        """Return the seconds since 1970: the same on all machines, once it was asked something."""
+
     def change(self, keys: Sequence[Key], move: Move[T]) -> list[tuple[Record, T]]:
         """Have `move` make something else of each of these records.
 
@@ -58,8 +61,8 @@ class Store(Protocol):
     def due(self, destination: str) -> list[Key]:
         """Return all for which `moves.claim` may have something to do, oldest first."""
 
-    def unreported(self) -> tuple[list[Record], float]:
-        """Return every record that has `work`, without its content, and the time now."""
+    def unreported(self) -> list[Record]:
+        """Return every record that has `work`, without its content."""
 
     def stay_alive(self, lost: Callable[[str], None]) -> None:
         """See to it that this process counts as alive from now on, while it works on something.

@@ -1,6 +1,6 @@
 """The calls to DynamoDB: over which client, and what goes wrong with them, for a person."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from workflow_result.account import Account
@@ -59,6 +59,15 @@ class Table:
             if failed.code == "ConditionalCheckFailedException":
                 raise Conflict(cast("Any", failed.error).response.get("Item")) from None
             raise self._problem(failed) from failed.error
+
+    def query(self, **parameters: Any) -> Iterator[Mapping[str, Any]]:
+        """Yield the attributes of each item that a query finds, page by page."""
+        while True:
+            answer = self.call("query", **parameters)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            parameters["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def wait_no_longer(self) -> None:
         """Try each call once from now on, and not for long."""

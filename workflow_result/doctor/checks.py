@@ -1,7 +1,6 @@
-"""What is wrong with a set-up, before it makes an order hang.
+"""What doctor looks at. Each check looks at one thing, and changes nothing.
 
-Each check looks at one thing and changes nothing. All run side by side: one that does not come to
-an end is a finding itself.
+It takes the set-up and returns what it has found; what it raises is a fault.
 """
 
 import importlib.util
@@ -17,26 +16,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workflow_result.account import Account
-from workflow_result.aside import Aside
 from workflow_result.delivery import Delivery
+from workflow_result.journal import Journal
 from workflow_result.journal.place import Table, open_journal
 from workflow_result.journal.record import Entry, State
-from workflow_result.journal.store import NoJournal
-from workflow_result.problem import Problem
+from workflow_result.journal.store import JournalProblem, NoJournal
 from workflow_result.request import Draft, check
 from workflow_result.schemas import API_OPERATIONS
-from workflow_result.undelivered import ADVICE, NotDelivered, not_delivered
-
-PATIENCE = 2.5
-"""Seconds within which every check has to end."""
-
-MOMENT = 0.3
-"""Seconds for what was ended to be gone, with its files."""
+from workflow_result.undelivered import NotDelivered, not_delivered
 
 PACKAGES = ("boto3", "jsonschema", "platformdirs", "regress", "tree_sitter", "tree_sitter_hcl")
 """All but click, without which there is no command."""
@@ -45,8 +36,6 @@ SKEW = 60.0
 MOST_SKEW = 300.0
 """Seconds by which a clock may be wrong: AWS refuses signatures that are five minutes off
 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html)."""
-
-_ADVICE = ADVICE | {"EndpointConnection": "check the network and the endpoint"}
 
 RECORD = "rec-doctor"
 """A record that Service Catalog does not have."""
@@ -58,15 +47,6 @@ class Health(StrEnum):
     FINE = "fine"
     WARNING = "warning"
     FAULT = "fault"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check has found: `text`, in one line; what to do is in it where there is a fault."""
-
-    check: str
-    health: Health
-    text: str
 
 
 Found = tuple[Health, str]
@@ -89,33 +69,7 @@ class Setup:
         return self.delivery.account
 
 
-def examine(setup: Setup) -> list[Finding]:
-    """Return what every check has found, in their order, within `PATIENCE` and a moment."""
-    deadline = time.monotonic() + PATIENCE
-    children = _Children()
-    checks: dict[str, tuple[Callable[[Setup], Found], str]] = {
-        "python": (_python, "see what slows this machine down"),
-        "terraform": (partial(_terraform, children=children), "run `terraform version` by hand"),
-        "region": (_region, "check the AWS config file"),
-        "credentials": (_credentials, "check what gives the AWS credentials, and the network"),
-        "endpoint": (_endpoint, "check the network, HTTPS_PROXY and NO_PROXY"),
-        "journal": (_journal, "check the disk, or the network"),
-        "state bucket": (_state_bucket, "check the network"),
-    }
-    if setup.probe:
-        checks["permission"] = (_permission, "check the network")
-    started = {name: Aside(_asked(look, setup)) for name, (look, _) in checks.items()}
-    try:
-        return [
-            Finding(name, *_result(started[name], deadline, advice))
-            for name, (_, advice) in checks.items()
-        ]
-    finally:
-        children.end()
-        started["terraform"].ends_within(MOMENT)
-
-
-class _Children:
+class Children:
     """The children of a check, one after the other, of which none outlives the looking."""
 
     def __init__(self) -> None:
@@ -141,36 +95,11 @@ class _Children:
                 os.killpg(self._group, signal.SIGKILL)
 
 
-def _asked(look: Callable[[Setup], Found], setup: Setup) -> Callable[[], Found]:
-    return lambda: look(setup)
-
-
-def _result(work: Aside[Found], deadline: float, advice: str) -> Found:
-    if not work.ends_within(max(deadline - time.monotonic(), 0)):
-        return Health.FAULT, f"no answer within {PATIENCE:g} seconds: {advice}"
-    try:
-        return work.result()
-    except Problem as problem:
-        return Health.FAULT, "; ".join(problem.lines)
-    except NotDelivered as error:
-        return Health.FAULT, error.cause
-    except Exception as error:
-        return Health.FAULT, _cause(error)
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error}: `make venv` installs what is missing"
-    try:
-        return not_delivered(error, called=False, advice=_ADVICE).cause
-    except ModuleNotFoundError:  # botocore is missing, so it is no error of its
-        return str(error)
-
-
 # --- this machine ---------------------------------------------------------------------------
 
 
-def _python(_: Setup) -> Found:
+def python(_: Setup) -> Found:
+    """The version, and whether a package is missing."""
     missing = [name for name in PACKAGES if not _is_there(name)]
     version = f"{platform.python_version()}, {sys.executable}"
     if missing:
@@ -184,7 +113,8 @@ def _is_there(package: str) -> bool:
     return False
 
 
-def _terraform(setup: Setup, children: _Children) -> Found:
+def terraform(setup: Setup, children: Children) -> Found:
+    """What would be run: its version, and whether tags arrive there."""
     from workflow_result.engine import tags
     from workflow_result.engine.process import Stopper
     from workflow_result.engine.program import Program
@@ -211,13 +141,14 @@ def _terraform(setup: Setup, children: _Children) -> Found:
 # --- AWS ------------------------------------------------------------------------------------
 
 
-def _region(setup: Setup) -> Found:
+def region(setup: Setup) -> Found:
+    """Whether there is one."""
     if region := setup.account.region:
         return Health.FINE, region
     return Health.FAULT, "none: set AWS_REGION, or give --region"
 
 
-def _credentials(setup: Setup) -> Found:
+def credentials(setup: Setup) -> Found:
     """Whose they are. A sandbox alone is no reason to ask AWS."""
     from workflow_result.client import settings
 
@@ -231,7 +162,7 @@ def _credentials(setup: Setup) -> Found:
     return Health.FINE, f"{who['Arn']}, from {sources.asked}"
 
 
-def _endpoint(setup: Setup) -> Found:
+def endpoint(setup: Setup) -> Found:
     """Whether Service Catalog answers, and whether this machine's clock agrees with it."""
     from email.utils import parsedate_to_datetime
 
@@ -255,12 +186,17 @@ def _endpoint(setup: Setup) -> Found:
         text += f" over the proxy {proxy}"
     if not date:
         return Health.FINE, text
-    off = time.time() - parsedate_to_datetime(date).timestamp()
+    health, told = _clock(time.time() - parsedate_to_datetime(date).timestamp())
+    return health, text + told
+
+
+def _clock(off: float) -> Found:
+    """What it means that this machine's clock is so many seconds ahead of another one."""
     if abs(off) > MOST_SKEW:
-        return Health.FAULT, f"{text}; this machine's clock is {off:+.0f} s off: set it"
+        return Health.FAULT, f"; this machine's clock is {off:+.0f} s off: set it"
     if abs(off) > SKEW:
-        return Health.WARNING, f"{text}; this machine's clock is {off:+.0f} s off"
-    return Health.FINE, f"{text}, and agrees with this machine's clock"
+        return Health.WARNING, f"; this machine's clock is {off:+.0f} s off"
+    return Health.FINE, "; its clock agrees with this machine's"
 
 
 def _proxy(url: str) -> str | None:
@@ -276,10 +212,10 @@ def _proxy(url: str) -> str | None:
 
 
 _NOT_ALLOWED = ("AccessDenied", "AccessDeniedException")
-"""Who may not look may report all the same: `_permission` tells."""
+"""Who may not look may report all the same: `permission` tells."""
 
 
-def _permission(setup: Setup) -> Found:
+def permission(setup: Setup) -> Found:
     """What AWS says to results for a record that cannot be: they are in CloudTrail."""
     members = {"WorkflowToken": "doctor-probe", "RecordId": RECORD, "Status": "FAILED"}
     members["FailureReason"] = "A probe of `doctor`."
@@ -298,20 +234,44 @@ def _permission(setup: Setup) -> Found:
 # --- what is kept ---------------------------------------------------------------------------
 
 
-def _journal(setup: Setup) -> Found:
+def journal(setup: Setup) -> Found:
+    """Who can get at it, what is owed; key, index and clock of a table."""
     place = setup.journal()
     name = f"dynamodb://{place.name}" if isinstance(place, Table) else str(place)
     try:
         journal = open_journal(place, setup.account, change=False)
     except NoJournal:
         return Health.FINE, f"{name}: none yet, the first result makes it"
-    entries = journal.pending()
+    health, text = _owed(journal.pending(), journal.now())
+    text = f"{name}: {text}"
+    if not isinstance(place, Table):
+        return health, text
+    seen = "key and index are" if _has_key(journal) else "index is"
+    of_clock, told = _clock(time.time() - journal.now())
+    return max(health, of_clock, key=list(Health).index), f"{text}; its {seen} right{told}"
+
+
+def _has_key(journal: Journal) -> bool:
+    """Whether the table's key is right; False where it may not be looked at.
+
+    Raises `JournalProblem` where it is wrong.
+    """
+    try:
+        journal.look(RECORD, "aws")
+    except JournalProblem as problem:
+        answer = getattr(problem.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") in _NOT_ALLOWED:
+            return False
+        raise
+    return True
+
+
+def _owed(entries: Sequence[Entry], now: float) -> Found:
     told = list(_told(entries))
     if not told:
-        return Health.FINE, f"{name}: nothing is owed"
-    oldest = min(entry.since for entry in entries)
-    hours = (time.time() - oldest) / 3600
-    text = f"{name}: {', '.join(told)}, the oldest for {hours:.1f} hours"
+        return Health.FINE, "nothing is owed"
+    hours = (now - min(entry.since for entry in entries)) / 3600
+    text = f"{', '.join(told)}, the oldest for {hours:.1f} hours"
     states = {entry.state for entry in entries}
     if State.REFUSED in states:
         return Health.FAULT, f"{text}: `pending` shows why they were refused"
@@ -326,7 +286,8 @@ def _told(entries: Sequence[Entry]) -> Iterator[str]:
             yield f"{count} {state}"
 
 
-def _state_bucket(setup: Setup) -> Found:
+def state_bucket(setup: Setup) -> Found:
+    """Whether it can be read, where one is named."""
     from workflow_result.engine.state_bucket import StateBucket
 
     name = os.environ.get("WORKFLOW_RESULT_STATE_BUCKET")
