@@ -37,7 +37,9 @@ def serving(
         for name, value in (CREDENTIALS | variables).items():
             patch.setenv(name, value)
         ours, theirs = Pipe()
-        thread = Thread(target=Queues(queues, Account(None, None), once=once).serve, args=[theirs])
+        served = Queues(queues, Account(None, None), once=once)
+        served._redrive = {queue: {} for queue in queues}  # as `find` finds it
+        thread = Thread(target=served.serve, args=[theirs])
         thread.start()
         ours.send(room)
         try:

@@ -51,11 +51,12 @@ def test_message_of_a_record_that_another_process_works_on_comes_again_later(
 
 def test_message_of_an_order_whose_process_dies_is_left(station: Station) -> None:
     station.upload("v1", packed(main_tf=HELLO))
-    script = station.program('[ "$1" = plan ] && kill -9 $PPID; exec terraform "$@"')
+    script = station.program('[ "$1" = plan ] && kill -9 $PPID && exit; exec terraform "$@"')
+    said = station.home / "said"
     station.send(order())
-    code, _, stderr = station.work("--at-once", "1", "--terraform", script)
-    assert code == 0
-    assert "its process has died (-9)" in stderr
+    options = ("--once", "--at-once", "1", "--terraform", script)
+    assert station.start(*options, output=str(said)).wait(PATIENCE) == 75
+    assert "its process has died (-9)" in said.read_text()
     assert waiting(station) == (0, 1)
     assert station.sandbox.status("rec-1") == "IN_PROGRESS"
 
@@ -63,11 +64,13 @@ def test_message_of_an_order_whose_process_dies_is_left(station: Station) -> Non
 def test_set_up_that_goes_wrong_meanwhile_ends_the_worker_and_the_order_stays(
     station: Station,
 ) -> None:
+    said = station.home / "said"
+    process = station.start(output=str(said))
+    until(lambda: "serving 3 queues" in said.read_text(), said)
+    station.s3.delete_bucket(Bucket=station.state)
     station.send(order())
-    process = station.start(WORKFLOW_RESULT_STATE_BUCKET="no-such-bucket")
-    _, stderr = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 78
-    assert b"rec-1: the state bucket no-such-bucket cannot be used" in stderr
+    assert process.wait(PATIENCE) == 78
+    assert f"rec-1: the state bucket {station.state} cannot be used" in said.read_text()
     assert waiting(station) == (0, 1)
     assert station.sandbox.status("rec-1") == "IN_PROGRESS"
 

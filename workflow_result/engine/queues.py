@@ -34,8 +34,7 @@ LONG_POLL = 10
 comes meanwhile: it is invisible until its time is over."""
 
 SHORT_PAUSE = 1.0
-"""Seconds until a queue that was empty is looked at again, where there is not room to wait: it is
-the turn of others."""
+"""Seconds until a queue that was empty is looked at again, where there is not room to wait."""
 
 _BACKOFF = (1, 2, 5, 10, 20, 30, 60)
 """Seconds between attempts while a queue cannot be asked."""
@@ -192,11 +191,10 @@ class Queues:
                         worker.send(taken)
                     elif is_empty and self._once:
                         worker.send(Emptied())
-                if failures:  # others have its place meanwhile
+                pause = 0.0 if taken or has_room else SHORT_PAUSE
+                if failures:
                     pause = _BACKOFF[min(failures, len(_BACKOFF)) - 1]
-                    self._changed.wait_for(lambda: self._stopping, pause)
-                elif not (taken or has_room):
-                    self._changed.wait_for(lambda: self._stopping, SHORT_PAUSE)
+                self._changed.wait_for(lambda: self._stopping, pause)  # others have its place
             if taken and stopping:
                 self._see_to(Done(taken.receipt, Action.RETURN))
 
