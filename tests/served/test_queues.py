@@ -99,6 +99,7 @@ def test_queue_that_cannot_be_asked_takes_no_room_and_holds_up_no_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_BACKOFF", (3600,))
+    monkeypatch.setattr(module, "SHORT_PAUSE", 0.0)
     asked: list[str] = []
 
     def answer(_: Any, body: bytes) -> tuple[int, bytes]:
