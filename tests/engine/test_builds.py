@@ -51,14 +51,7 @@ class World:
     def journal(self) -> Journal:
         store = self.table.store()
         clock = SimpleNamespace(now=self.now)
-        store._table = cast(
-            "Any",
-            SimpleNamespace(
-                clock=clock,
-                call=self.table.call,
-                wait_no_longer=lambda: self.table.impatient.append(store),
-            ),
-        )
+        vars(store._table).update(clock=clock)
         store.stay_alive = lambda lost: None  # type: ignore[method-assign]
         return Journal(store)
 

@@ -115,10 +115,7 @@ class Orders(RuleBasedStateMachine):
             patch.setenv("CODEBUILD_BUILD_ID", build)
             store = self.table.store()
         clock = SimpleNamespace(now=lambda: EPOCH + self.time.now)
-        store._table = cast(
-            "Any",
-            SimpleNamespace(clock=clock, call=self.table.call, wait_no_longer=lambda: None),
-        )
+        vars(store._table).update(clock=clock, call=self.table.call, wait_no_longer=lambda: None)
         store.stay_alive = lambda lost: None  # type: ignore[method-assign]
         return Journal(store)
 
