@@ -85,3 +85,21 @@ def test_terminate_succeeds_where_apply_had_not_begun_to_change_anything(
     assert station.sandbox.status("rec-1") == "FAILED"
     station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-2"))
     assert status_and_reason(station, "rec-2") == ("SUCCEEDED", "")
+
+
+def test_terminate_fails_where_an_update_after_that_had_not_begun_to_change_anything(
+    station: Station,
+) -> None:
+    station.upload("v1", packed(main_tf=HELLO + KILLS))
+    station.send(order())
+    station.work()
+    station.send(order("UPDATE_PROVISIONED_PRODUCT", "rec-2"))
+    fails = station.program('[ "$1" = apply ] && exit 1; exec terraform "$@"')
+    station.work("--terraform", fails)
+    assert station.sandbox.status("rec-2") == "FAILED"
+    station.send(order("TERMINATE_PROVISIONED_PRODUCT", "rec-3"))
+    status, reason = status_and_reason(station, "rec-3")
+    assert (status, reason.partition(",")[0]) == (
+        "FAILED",
+        f"There is no state {STATE} in the engine's state bucket",
+    )

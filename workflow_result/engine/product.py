@@ -25,6 +25,7 @@ class Product:
         self._bucket = bucket
         self._key = key
         self._archive = f"{key}.artifact.tar.gz"
+        self._is_first = False
 
     def mark(self, record_id: str) -> None:
         """Note that the engine has seen it, in which order first."""
@@ -45,12 +46,14 @@ class Product:
         (folder / PARAMETERS).write_text(json.dumps(pairs), encoding="utf-8")
         archive = folder.with_suffix(".tar.gz")
         artifact.pack(folder, archive)
+        self._is_first = not self._bucket.has(self._archive)
         self._bucket.upload(archive, self._archive)
         archive.unlink()
 
     def take_back(self) -> None:
-        """Nothing was applied after all: where there is no state, nothing is kept, either."""
-        if not self.has_state():
+        """Nothing was applied after all: where it is the first that was kept, and there is no
+        state, it goes. Another one may have been at work before, and have left none."""
+        if self._is_first and not self.has_state():
             self._bucket.delete(self._archive)
 
     def fetch(self, folder: Path) -> dict[str, str] | None:
