@@ -136,6 +136,23 @@ class TestStaleCredentials:
             call()
         assert (failed.value.called, failed.value.code, len(calls)) == (True, code, tries)
 
+    def test_whose_successors_cannot_be_had_are_told_as_what_is_before_the_call(self) -> None:
+        """AccessDenied, of whoever gives them, is no answer of the service that is asked."""
+        client = Client("s3", Account(None, None))
+
+        def ready(instead_of: Any = None) -> tuple[Any, Any]:
+            if instead_of:
+                raise ClientError({"Error": {"Code": "AccessDenied"}}, "AssumeRole")
+            return None, "sources"
+
+        def call(_: Any) -> None:
+            raise ClientError({"Error": {"Code": "ExpiredToken"}}, "GetObject")
+
+        client._ready = ready  # type: ignore[method-assign]
+        with pytest.raises(CallFailed) as failed:
+            client.ask(call)
+        assert (failed.value.called, failed.value.code) == (False, "")
+
     def test_are_read_anew_from_the_file_that_somebody_has_written_meanwhile(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -83,7 +83,9 @@ class Client:
             except ClientError as error:
                 if not is_stale(error.response["Error"]["Code"]):
                     raise
+                called = False
                 client, _ = self._ready(instead_of=sources)
+                called = True
                 return call(client)
         except Exception as error:
             raise CallFailed(error, called=called) from error
