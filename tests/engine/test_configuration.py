@@ -499,6 +499,13 @@ class TestTags:
             *("json_default", "json_local", "json_merged"),
         }
 
+    @pytest.mark.parametrize("keys", ["true", "5", '"abc"', "{ abc = 1 }", "null", "var.keys"])
+    def test_to_be_ignored_that_are_no_list_are_for_terraform_to_refuse(
+        self, tmp_path: Path, keys: str
+    ) -> None:
+        text = f'provider "aws" {{\n  ignore_tags {{\n    keys = {keys}\n  }}\n}}\n'
+        assert not any(read(tmp_path, text).ignored.values())
+
 
 class TestSize:
     """None of these takes more than seconds; the test's own time-out would be minutes."""

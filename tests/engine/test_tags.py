@@ -197,7 +197,8 @@ def test_tracer_tag_that_the_artifact_has_ignored_is_failed(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("KEYS", f"a,{TRACER['Key']}"), ("KEY_PREFIXES", "aws:,SERVICE_CATALOG")]
+    ("name", "value"),
+    [("KEYS", f"a, {TRACER['Key']}"), ("KEY_PREFIXES", "aws:,SERVICE_CATALOG ,,")],
 )
 def test_tracer_tag_that_the_environment_has_ignored_is_failed(
     engine: Engine, name: str, value: str

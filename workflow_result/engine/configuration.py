@@ -195,8 +195,9 @@ class _Module:
                     self.tags.take(default_tags.attributes().get("tags"))
                 for ignore_tags in block.inner("ignore_tags"):
                     for name, value in ignore_tags.values().items():
-                        texts = value.literals if isinstance(value, Expression) else value or ()
-                        self.ignored.setdefault(name, []).extend(map(str, texts))
+                        texts = value.literals if isinstance(value, Expression) else value
+                        if isinstance(texts, list | tuple):  # all else Terraform refuses
+                            self.ignored.setdefault(name, []).extend(map(str, texts))
             case "resource", [_, _]:
                 self.tags.take(block.attributes().get("tags"))
 

@@ -130,7 +130,10 @@ def check_ignored(ignored: Mapping[str, Sequence[str]], environment: Mapping[str
     `ignored` has the "keys" and "key_prefixes" that the artifact has it ignore; the environment may
     have others (https://registry.terraform.io/providers/hashicorp/aws/latest/docs#ignore_tags).
     """
-    given = {n: environment.get(_IGNORED + n.upper(), "").split(",") for n in _IGNORED_BY}
+    given = {
+        name: [text.strip() for text in environment.get(_IGNORED + name.upper(), "").split(",")]
+        for name in _IGNORED_BY
+    }
     for who, names in (("artifact", ignored), ("engine's environment", given)):
         prefixes = [prefix for prefix in names.get("key_prefixes", ()) if prefix]
         if TRACER_TAG in names.get("keys", ()) or TRACER_TAG.startswith(tuple(prefixes)):
