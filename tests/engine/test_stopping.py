@@ -113,6 +113,32 @@ class TestStopping:
         assert "stopping wrapper" not in outcome.stderr
         assert engine.reason().startswith("Terraform was stopped during apply: SIGTERM received")
 
+    def test_signal_while_a_state_is_written_again_stops_what_comes_after_that(
+        self, engine: Engine
+    ) -> None:
+        """Without the state nobody knows what there is."""
+        engine.configure(ONE_RESOURCE)
+        summary = "Failed to persist state to backend"
+        diagnostic = {"severity": "error", "summary": summary, "detail": ""}
+        event = {"@message": summary, "type": "diagnostic", "diagnostic": diagnostic}
+        wrapper = engine.wrapper(
+            f"""
+            case "$1 $2" in
+              apply*) touch errored.tfstate; echo '{json.dumps(event)}'; exit 1 ;;
+              "state push")
+                trap 'exit 1' INT
+                kill -TERM $PPID
+                for n in {{1..20}}; do sleep 0.1; done
+                exit 0 ;;
+            esac
+            exec terraform "$@"
+            """
+        )
+        outcome = engine.end(engine.start("--terraform", wrapper))
+        assert outcome.lines.count("writing the state again") == 1
+        assert not (engine.directory / "errored.tfstate").exists()
+        assert engine.reason() == "Terraform was stopped during plan: SIGTERM received."
+
     def test_run_that_ends_well_all_the_same_is_a_success(self, engine: Engine) -> None:
         engine.configure(
             """

@@ -98,7 +98,6 @@ class TerraformRun:
         self._is_terminate = message.operation == "terminate"
         self._lock_timeout = f"-lock-timeout={settings.lock_timeout}s"
         self._before_apply = before_apply
-        self._stop_requests = stop_requests
         self._stopper = Stopper(stop_requests, settings.timeout)
         self._watch = settings.watch
         self._unchanged = settings.unchanged
@@ -226,7 +225,8 @@ class TerraformRun:
             if not self._has_waited(pause):
                 break
             say("writing the state again", Style.YELLOW)
-            pusher = Stopper(self._stop_requests, _PUSH_TIME)
+            # What asks the run to stop is kept for later: the state comes first.
+            pusher = Stopper(deque(), _PUSH_TIME)
             push = Program(program.path, program.directory, pusher, self._watch)
             options = [self._lock_timeout, file.name]
             code, _ = push.ask("state", "push", *options, environment=program.environment)
