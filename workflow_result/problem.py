@@ -266,11 +266,11 @@ def _as_json(text: str, line: _Line) -> str:
     for word in ("warning", "error"):
         if text.startswith(f"{word}: "):
             level, text = word, text.removeprefix(f"{word}: ")
-    about = {"record": _record_id, "operation": _operation, "event": line.event}
+    known = {"record": _record_id, "operation": _operation, "event": line.event}
     members = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": level,
-        **{name: value for name, value in about.items() if value},
+        **{name: value for name, value in known.items() if value},
         "message": text.rstrip() if line.event == Event.TRACEBACK else text.strip(),
     }
     return json.dumps(members)

@@ -28,7 +28,7 @@ _INFO = re.compile(r"Service Catalog record ([a-zA-Z0-9_-]+), in (/.*) on (\S*)"
 _PAUSE = 2.0
 """Seconds between two looks at a lock that somebody else has."""
 
-_SHORT_PAUSE = 0.02
+_SHORT_PAUSE = 0.2
 """The same of one that seems to be gone."""
 
 

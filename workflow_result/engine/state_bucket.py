@@ -6,7 +6,9 @@ What fails here is not the order's fault, so it is a `Problem`.
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +30,9 @@ _ADVICE = ADVICE | {
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+_ATTEMPTS = 3
+"""How often an object is fetched at the most."""
 
 _LASTING = ("NoSuchBucket", "AccessDenied", "PermanentRedirect", "AuthorizationHeaderMalformed")
 """Error codes that stay until somebody changes what is configured."""
@@ -62,11 +67,10 @@ class StateBucket:
     def get(self, key: str) -> Object | None:
         """Return what lies under `key`."""
 
-        def get(s3: Any) -> Object:
-            answer = s3.get_object(Bucket=self.name, Key=key)
+        def read(answer: Any) -> Object:
             return Object(answer["Body"].read(), answer["ETag"])
 
-        return self._ask(get, absent="NoSuchKey")
+        return self._ask(partial(self._take, key, read), absent="NoSuchKey")
 
     def has(self, key: str) -> bool:
         """Whether there is anything under `key`."""
@@ -110,13 +114,23 @@ class StateBucket:
     def download(self, key: str, file: Path) -> bool:
         """Write what lies under `key` to a file; whether there was anything."""
 
-        def download(s3: Any) -> bool:
-            answer = s3.get_object(Bucket=self.name, Key=key)
+        def write(answer: Any) -> bool:
             with file.open("wb") as to:
                 shutil.copyfileobj(answer["Body"], to, _CHUNK)
             return True
 
-        return bool(self._ask(download, absent="NoSuchKey"))
+        return bool(self._ask(partial(self._take, key, write), absent="NoSuchKey"))
+
+    def _take(self, key: str, take: Callable[[Any], T], s3: Any) -> T:
+        """Return what `take` makes of the answer with an object. The SDK makes no second attempt
+        where the connection breaks in an object's middle."""
+        from botocore.exceptions import BotoCoreError
+
+        for _ in range(_ATTEMPTS - 1):
+            answer = s3.get_object(Bucket=self.name, Key=key)
+            with suppress(BotoCoreError):
+                return take(answer)
+        return take(s3.get_object(Bucket=self.name, Key=key))
 
     def _ask(self, call: Callable[[Any], T], absent: str = "") -> T | None:
         """Return what `call` does with a client; None for an error of a code that is `absent`."""
