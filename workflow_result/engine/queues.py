@@ -7,7 +7,6 @@ and the worker, which forks a process for each order, is to have none.
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -109,6 +108,7 @@ class Queues:
         self._room = 0
         self._polling = 0
         self._stopping = False
+        self._is_over = threading.Event()
         self._empty: set[str] = set()
 
     def find(self) -> list[str]:
@@ -149,6 +149,7 @@ class Queues:
         self._stop()
         for thread in polling:
             thread.join()
+        self._is_over.set()
 
     def _stop(self) -> None:
         with self._changed:
@@ -222,8 +223,7 @@ class Queues:
         return taken
 
     def _keep_invisible(self) -> None:
-        while True:
-            time.sleep(VISIBILITY / 3)
+        while not self._is_over.wait(VISIBILITY / 3):
             with self._lock:
                 under_way = list(self._under_way.values())
             for taken in under_way:
