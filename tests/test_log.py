@@ -80,7 +80,10 @@ def test_what_is_not_delivered_names_its_record(program: Program) -> None:
 def test_traceback_is_json(program: Program) -> None:
     outcome = program("forget", "rec-demo", "--debug", "--journal", "nowhere", **JSON)
     lines = told(outcome)
-    assert any(line["message"].startswith("Traceback") for line in lines)
+    traceback = [line for line in lines if line.get("event") == "traceback"]
+    assert traceback[0]["message"].startswith("Traceback")
+    assert traceback[1]["message"].startswith('  File "')
+    assert {line["level"] for line in lines} == {"error"}
 
 
 def test_run_tells_its_steps_and_what_terraform_says(engine: Engine) -> None:
@@ -90,6 +93,7 @@ def test_run_tells_its_steps_and_what_terraform_says(engine: Engine) -> None:
     events = [line["event"] for line in lines if "event" in line]
     assert list(dict.fromkeys(events)) == ["step", "terraform", "report"]
     assert {(line["record"], line["operation"]) for line in lines} == {("rec-demo", "provision")}
+    assert all(line["message"] for line in lines)
     assert [line["message"] for line in lines if line.get("event") == "step"] == [
         *("terraform init", "terraform plan", "terraform apply")
     ]

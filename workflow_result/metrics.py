@@ -1,7 +1,7 @@
 """What is told to CloudWatch: of the journal, and of orders.
 
-The functions tell it by AWS Powertools, the commands by a line of their log, where that is JSON, in
-the embedded metric format
+The functions tell it by AWS Powertools, the commands by a line of their log, where that is JSON or
+CodeBuild's, in the embedded metric format
 (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
 """
 

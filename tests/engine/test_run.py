@@ -1,6 +1,7 @@
 """`run`: the real Terraform, for a message, reported to a sandbox however it ends."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -197,6 +198,14 @@ class TestSuccess:
         assert outcome.code == 0
         assert "  no json\n" in outcome.stderr
         assert engine.outputs() == {"greeting": "hello nobody"}
+
+    def test_result_that_cannot_be_printed_is_reported_all_the_same(self, engine: Engine) -> None:
+        engine.configure('output "hello" {\n  value = "world"\n}')
+        full = lambda: os.dup2(os.open("/dev/full", os.O_WRONLY), 1)  # noqa: E731
+        outcome = engine.run(before=full)
+        told = "stdout cannot be written: No space left on device; all else is done"
+        assert (outcome.code, outcome.lines[-1]) == (0, told)
+        assert engine.sandbox.status() == "SUCCEEDED"
 
     def test_output_of_ten_megabytes_is_reported(self, engine: Engine) -> None:
         (engine.directory / "big").write_text("x" * 10_000_000)

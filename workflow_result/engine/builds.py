@@ -107,17 +107,14 @@ class Builds:
         message = _read(body)
         record_id = _record_id(message)
         with about(record_id):
-            self._dead_letter(message, record_id)
-
-    def _dead_letter(self, message: Message | Unusable, record_id: str) -> None:
-        # The FAILED of a run that died while it applied is owed: it is delivered as it is.
-        entry = self.journal.look(record_id, self.delivery.destination)
-        if entry and entry.state != State.DIED:
-            say(f"{record_id}: {entry.state}, its message in the dead-letter queue is nothing")
-            return
-        if isinstance(message, Message):
-            message = Unusable(message.result([], NEVER_APPLIED if entry else NEVER_TAKEN), ())
-        self._end(message, of_waiting=False)
+            # The FAILED of a run that died while it applied is owed: it is delivered as it is.
+            entry = self.journal.look(record_id, self.delivery.destination)
+            if entry and entry.state != State.DIED:
+                say(f"{record_id}: {entry.state}, its message in the dead-letter queue is nothing")
+                return
+            if isinstance(message, Message):
+                message = Unusable(message.result([], NEVER_APPLIED if entry else NEVER_TAKEN), ())
+            self._end(message, of_waiting=False)
 
     # --- builds -----------------------------------------------------------------------------
 

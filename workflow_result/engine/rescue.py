@@ -106,7 +106,9 @@ class Rescue:
         for start in range(0, len(findings), _HELD_AT_ONCE):
             some = findings[start : start + _HELD_AT_ONCE]
             with self._held([finding.order.record_id for finding in some]):
-                ended += [self._end(finding) for finding in some]
+                for finding in some:
+                    with about(finding.order.record_id, finding.order.operation):
+                        ended.append(self._end(finding))
         return ended
 
     def close(self) -> None:
@@ -159,10 +161,6 @@ class Rescue:
                     queue.give_back()
 
     def _end(self, old: Finding) -> Finding:
-        with about(old.order.record_id, old.order.operation):
-            return self._end_now(old)
-
-    def _end_now(self, old: Finding) -> Finding:
         order = old.order
         try:
             if self._catalogs[order.record_id].has_ended(order.record_id):
