@@ -348,7 +348,7 @@ def test_what_is_owed_is_a_warning(program: Program, sandbox: Sandbox) -> None:
     outcome = program("doctor", **sandbox.environment)
     assert outcome.code == 0
     assert line(outcome, "journal") == (
-        f"! {program.journal}: 1 owed, the oldest for 0.0 hours: `resend` sends what is owed"
+        f"! {program.journal}: 1 owed, the oldest for 0 minutes: `resend` sends what is owed"
     )
     assert program.journal.read_bytes() == before
 
@@ -358,7 +358,7 @@ def test_what_was_refused_is_a_fault(program: Program, sandbox: Sandbox) -> None
     outcome = program("doctor", **sandbox.environment)
     assert outcome.code == 78
     assert line(outcome, "journal") == (
-        f"✘ {program.journal}: 1 refused, the oldest for 0.0 hours: `pending` shows why they were "
+        f"✘ {program.journal}: 1 refused, the oldest for 0 minutes: `pending` shows why they were "
         "refused"
     )
 
@@ -391,7 +391,7 @@ class TestTable:
         shared_desk.owe(record)
         told = of_table(program, sandbox, table.name, table.server.url)
         assert told == (
-            f"! dynamodb://{table.name}: 1 owed, the oldest for 0.0 hours: `resend` sends what is "
+            f"! dynamodb://{table.name}: 1 owed, the oldest for 0 minutes: `resend` sends what is "
             f"owed; {right}"
         )
 

@@ -270,8 +270,9 @@ def _owed(entries: Sequence[Entry], now: float) -> Found:
     told = list(_told(entries))
     if not told:
         return Health.FINE, "nothing is owed"
-    hours = (now - min(entry.since for entry in entries)) / 3600
-    text = f"{', '.join(told)}, the oldest for {hours:.1f} hours"
+    minutes = (now - min(entry.since for entry in entries)) / 60
+    age = f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
+    text = f"{', '.join(told)}, the oldest for {age}"
     states = {entry.state for entry in entries}
     if State.REFUSED in states:
         return Health.FAULT, f"{text}: `pending` shows why they were refused"
